@@ -1,0 +1,96 @@
+"""What each process is told at its start. Read from flags and environment in `compose` only; plain data elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where an installation keeps its things; see docs/architecture.md."""
+
+    data: Path
+    run: Path
+
+    @classmethod
+    def of(cls, data_dir: Path, run_root: Path = Path("/run/atoll")) -> Places:
+        data = data_dir.resolve()
+        return cls(data=data, run=run_root / installation_id(data))
+
+    @property
+    def installation(self) -> str:
+        return self.run.name
+
+    @property
+    def server_socket(self) -> Path:
+        return self.run / "server.sock"
+
+    @property
+    def node_socket(self) -> Path:
+        return self.run / "node.sock"
+
+    @property
+    def launcher_socket(self) -> Path:
+        return self.run / "launcher.sock"
+
+    @property
+    def token_key(self) -> Path:
+        return self.data / "server" / "token.key"
+
+    @property
+    def database(self) -> Path:
+        return self.data / "server" / "atoll.db"
+
+    @property
+    def first_key(self) -> Path:
+        return self.data / "api-key"
+
+    def agent_socket(self, sandbox_id: str) -> Path:
+        return self.run / "s" / f"{sandbox_id}.sock"
+
+
+def installation_id(data: Path) -> str:
+    """Short, because a Unix socket's path has room for 107 bytes and an interface's name for 15."""
+    return hashlib.sha256(str(data).encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """The three clocks, in seconds; 0 switches one off."""
+
+    inactivity_s: int = 3600
+    max_life_s: int = 24 * 3600
+    keep_stopped_s: int = 30 * 24 * 3600
+
+
+@dataclass(frozen=True)
+class Reserves:
+    """Free memory and disk below which `create` is refused."""
+
+    memory_mib: int = 1024
+    disk_fraction: float = 0.05
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    places: Places
+    public_url: str
+    """What clients reach, without a trailing slash: http://127.0.0.1:8080"""
+    region: str = "local"
+    clocks: Clocks = field(default_factory=Clocks)
+
+
+@dataclass(frozen=True)
+class EdgeSettings:
+    places: Places
+    host: str
+    port: int
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    places: Places
+    region: str = "local"
+    reserves: Reserves = field(default_factory=Reserves)

@@ -1,0 +1,43 @@
+"""What a template is to everyone but its builder: `template.json` beside its layers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .limits import Limits
+
+
+@dataclass(frozen=True)
+class Template:
+    name: str
+    digest: str
+    """Changes whenever anything that went into the layers changed."""
+    layers: tuple[str, ...]
+    """Directories, uppermost first, as overlayfs takes them."""
+    display_name: str = ""
+    description: str = ""
+    category: str = "general"
+    language: str = ""
+    features: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    python: str | None = None
+    """Path of the interpreter inside, or None for a template without Python."""
+    preload: tuple[str, ...] = ()
+    """Modules the interpreter zygote imports before the first fork."""
+    workdir: str = "/workspace"
+    env: dict[str, str] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    created_at: float = 0.0
+    """Unix seconds."""
+
+    def to_wire(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_wire(cls, data: dict[str, Any]) -> Template:
+        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        known["limits"] = Limits.from_wire(known.get("limits", {}))
+        for name in ("layers", "features", "tags", "preload"):
+            known[name] = tuple(known.get(name, ()))
+        return cls(**known)
