@@ -1,0 +1,3 @@
+"""Atoll: a self-hosted sandbox cloud."""
+
+__version__ = "0.1.0"

@@ -11,7 +11,8 @@ import json
 import os
 import socket
 import struct
-from typing import Any, List, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from typing import Any
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -28,6 +29,7 @@ MS_NOSUID = 2
 MS_NODEV = 4
 MS_NOEXEC = 8
 MS_BIND = 4096
+MS_REMOUNT_RO = 1 | 32
 MS_REC = 16384
 MS_PRIVATE = 1 << 18
 MNT_DETACH = 2
@@ -126,7 +128,7 @@ def clone_process(flags: int) -> int:
     return int(pid)
 
 
-def mount(source: Optional[str], target: str, kind: Optional[str], flags: int, data: Optional[str] = None) -> None:
+def mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
     encoded = [None if word is None else word.encode() for word in (source, target, kind, data)]
     result = libc.mount(encoded[0], encoded[1], encoded[2], ctypes.c_ulong(flags), encoded[3])
     if result == -1:
@@ -164,7 +166,7 @@ def mount_setattr(mount_fd: int, attributes: int, *, userns_fd: int = 0, recursi
     _call("mount_setattr", mount_fd, b"", flags, attr, len(attr))
 
 
-def new_filesystem(kind: str, options: Sequence[Tuple[str, Optional[str]]]) -> int:
+def new_filesystem(kind: str, options: Sequence[tuple[str, str | None]]) -> int:
     """fsopen + fsconfig: a configured context; `create_mount` makes the superblock."""
     fs = _call("fsopen", kind.encode(), FSOPEN_CLOEXEC)
     try:
@@ -233,11 +235,11 @@ def send_message(sock: socket.socket, message: Any, fds: Sequence[int] = ()) -> 
     sock.sendmsg([json.dumps(message).encode()], ancillary)
 
 
-def receive_message(sock: socket.socket, max_fds: int = 16) -> Tuple[Optional[Any], List[int]]:
+def receive_message(sock: socket.socket, max_fds: int = 16) -> tuple[Any | None, list[int]]:
     """None when the peer has closed. Received descriptors are close-on-exec."""
     size = socket.CMSG_SPACE(max_fds * 4)
     data, ancillary, _flags, _address = sock.recvmsg(256 * 1024, size, socket.MSG_CMSG_CLOEXEC)
-    fds: List[int] = []
+    fds: list[int] = []
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.extend(struct.unpack(f"={len(payload) // 4}i", payload[: len(payload) // 4 * 4]))

@@ -1,0 +1,99 @@
+"""From a clone of the agent zygote to PID 1 of a sandbox: the order is the contract.
+
+    in the zygote    clone(NEWPID)
+    in the clone     setns(net) → unshare(mnt, ipc, uts) → hostname → attach the tree → proc, its masks
+                     → pivot → wait until the launcher has attached the cgroup → unshare(cgroup)
+                     → root of U_S, limits, bounding set, filter, capabilities → "ready"
+
+Nothing here may be skipped: an error ends the newborn, and the launcher reports the step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from typing import Any
+
+from . import syscalls as sc
+from .privileges import become_sandbox_root, limits_of
+
+PROC_READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+PROC_MASKED_FILES = ("kcore", "keys", "kmsg", "kallsyms", "latency_stats", "sched_debug", "timer_list", "timer_stats",
+                     "vmallocinfo", "slabinfo", "pagetypeinfo", "kpagecount", "kpageflags", "kpagecgroup",
+                     "key-users", "config.gz", "mtrr", "swaps", "diskstats")  # fmt: skip
+PROC_MASKED_DIRECTORIES = ("acpi", "scsi", "asound", "dynamic_debug", "driver")
+MOUNT_POINT = "/mnt"
+
+
+class BirthFailed(RuntimeError):
+    pass
+
+
+def be_born(request: dict[str, Any], bpf: bytes, netns: int, userns: int, tree: int, channel: socket.socket) -> None:
+    """Runs in the clone; returns as PID 1, isolated. `channel` is the launcher's: it says "go", we say "ready"."""
+    step = "namespaces"
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        sc.setns(netns, sc.CLONE_NEWNET)
+        sc.unshare(sc.CLONE_NEWNS | sc.CLONE_NEWIPC | sc.CLONE_NEWUTS)
+        sc.sethostname(request["hostname"])
+        step = "tree"
+        sc.attach_mount(tree, MOUNT_POINT)
+        step = "proc"
+        mount_proc(MOUNT_POINT + "/proc", MOUNT_POINT + "/dev/null")
+        step = "pivot"
+        os.chdir(MOUNT_POINT)
+        sc.pivot_root(".", ".")
+        sc.umount(".")
+        os.chdir("/")
+        step = "cgroup"
+        await_go(channel)
+        sc.unshare(sc.CLONE_NEWCGROUP)
+        step = "privileges"
+        become_sandbox_root(userns, limits_of(request), bpf)
+        step = "names"
+        name_the_host(request["hostname"])
+        sc.send_message(channel, {"ready": True})
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            sc.send_message(channel, {"error": f"{step}: {error}"})
+        raise BirthFailed(step) from error
+
+
+def await_go(channel: socket.socket) -> None:
+    message, _ = sc.receive_message(channel)
+    if message is None:  # the launcher is gone: what it had not finished must not live
+        os._exit(1)
+
+
+def mount_proc(target: str, null: str) -> None:
+    flags = sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC
+    sc.mount("proc", target, "proc", flags)
+    for name in PROC_READ_ONLY:
+        path = f"{target}/{name}"
+        if os.path.exists(path):
+            sc.mount(path, path, None, sc.MS_BIND | sc.MS_REC)
+            sc.mount(None, path, None, sc.MS_REMOUNT_RO | sc.MS_BIND | flags)
+    for name in PROC_MASKED_FILES:
+        if os.path.exists(f"{target}/{name}"):
+            sc.mount(null, f"{target}/{name}", None, sc.MS_BIND)
+    for name in PROC_MASKED_DIRECTORIES:
+        if os.path.isdir(f"{target}/{name}"):
+            sc.mount("tmpfs", f"{target}/{name}", "tmpfs", sc.MS_RDONLY | flags, "size=0,mode=0555")
+
+
+def name_the_host(hostname: str) -> None:
+    """So that the sandbox's own name resolves (sudo asks for it). A link or an odd file is left alone."""
+    try:
+        fd = os.open("/etc/hosts", os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        content = os.read(fd, 65536).decode(errors="replace")
+        if hostname not in content.split():
+            os.lseek(fd, 0, os.SEEK_END)
+            os.write(fd, f"127.0.1.1 {hostname}\n".encode())
+    finally:
+        os.close(fd)

@@ -1,0 +1,224 @@
+"""Ceilings for cpu, memory and processes, freezing, and the certain end of everything in a sandbox.
+
+Version 2 where its controllers are there, version 1 (hybrid) otherwise. Either way a sandbox has one
+directory per hierarchy: `atoll-INSTALLATION/ID`. Values come from `plan`, which is pure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from atoll.core.limits import Limits
+
+ROOT = Path("/sys/fs/cgroup")
+CONTROLLERS = ("cpu", "memory", "pids")
+V1_HIERARCHIES = (*CONTROLLERS, "freezer")
+CPU_PERIOD_US = 100_000
+FREEZE_TIMEOUT_S = 5.0
+REMOVE_TIMEOUT_S = 10.0
+
+
+class CgroupUnavailable(RuntimeError):
+    pass
+
+
+@dataclass(frozen=True)
+class Setting:
+    controller: str
+    file: str
+    value: str
+    optional: bool = False
+    """Swap accounting is a boot option on many kernels."""
+
+
+def plan(limits: Limits, version: int) -> tuple[Setting, ...]:
+    quota = str(limits.vcpu * CPU_PERIOD_US)
+    memory = str(limits.memory_mib << 20)
+    if version == 2:
+        return (
+            Setting("cpu", "cpu.max", f"{quota} {CPU_PERIOD_US}"),
+            Setting("memory", "memory.max", memory),
+            Setting("memory", "memory.swap.max", "0", optional=True),
+            Setting("pids", "pids.max", str(limits.processes)),
+        )
+    return (
+        Setting("cpu", "cpu.cfs_period_us", str(CPU_PERIOD_US)),
+        Setting("cpu", "cpu.cfs_quota_us", quota),
+        Setting("memory", "memory.limit_in_bytes", memory),
+        Setting("memory", "memory.memsw.limit_in_bytes", memory, optional=True),
+        Setting("memory", "memory.swappiness", "0", optional=True),
+        Setting("pids", "pids.max", str(limits.processes)),
+    )
+
+
+def detect_version(root: Path = ROOT) -> int:
+    controllers = root / "cgroup.controllers"
+    if controllers.exists():
+        missing = set(CONTROLLERS) - set(controllers.read_text().split())
+        if missing:
+            raise CgroupUnavailable(f"cgroup v2 lacks the controllers {', '.join(sorted(missing))}")
+        return 2
+    missing = {name for name in V1_HIERARCHIES if not (root / name / "tasks").exists()}
+    if missing:
+        raise CgroupUnavailable(f"no cgroup hierarchy for {', '.join(sorted(missing))} under {root}")
+    return 1
+
+
+class Cgroups:
+    def __init__(self, installation: str, root: Path = ROOT) -> None:
+        self.version = detect_version(root)
+        self.root = root
+        self.parent_name = f"atoll-{installation}"
+        if self.version == 2:
+            _enable_controllers(root)
+        for parent in self._parents():
+            parent.mkdir(exist_ok=True)
+        if self.version == 2:
+            _enable_controllers(root / self.parent_name)
+
+    def _parents(self) -> list[Path]:
+        if self.version == 2:
+            return [self.root / self.parent_name]
+        return [self.root / name / self.parent_name for name in V1_HIERARCHIES]
+
+    def of(self, sandbox_id: str) -> Cgroup:
+        return Cgroup(self.version, {parent.parent.name: parent / sandbox_id for parent in self._parents()})
+
+    def names(self) -> set[str]:
+        return {
+            entry.name for parent in self._parents() if parent.is_dir() for entry in parent.iterdir() if entry.is_dir()
+        }
+
+    def remove(self) -> None:
+        """The parents themselves, when nothing is left below them."""
+        for parent in self._parents():
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+
+
+def _enable_controllers(directory: Path) -> None:
+    control = directory / "cgroup.subtree_control"
+    missing = set(CONTROLLERS) - set(control.read_text().split())
+    if missing:
+        control.write_text(" ".join(f"+{name}" for name in sorted(missing)))
+
+
+class Cgroup:
+    def __init__(self, version: int, directories: dict[str, Path]) -> None:
+        self.version = version
+        self.directories = directories
+
+    def _directory(self, controller: str) -> Path:
+        return next(iter(self.directories.values())) if self.version == 2 else self.directories[controller]
+
+    def create(self, limits: Limits) -> None:
+        for directory in self.directories.values():
+            directory.mkdir(exist_ok=True)
+        for setting in plan(limits, self.version):
+            try:
+                _write(self._directory(setting.controller) / setting.file, setting.value)
+            except OSError:
+                if not setting.optional:
+                    raise
+
+    def attach(self, pid: int) -> None:
+        for directory in self.directories.values():
+            _write(directory / "cgroup.procs", str(pid))
+
+    def pids(self) -> Iterator[int]:
+        for directory in self.directories.values():
+            with contextlib.suppress(OSError):
+                yield from (int(line) for line in (directory / "cgroup.procs").read_text().split())
+
+    async def freeze(self) -> None:
+        if self.version == 2:
+            directory = self._directory("freezer")
+            _write(directory / "cgroup.freeze", "1")
+            await _until(lambda: "frozen 1" in (directory / "cgroup.events").read_text(), FREEZE_TIMEOUT_S)
+        else:
+            state = self._directory("freezer") / "freezer.state"
+            _write(state, "FROZEN")
+            await _until(lambda: state.read_text().strip() == "FROZEN", FREEZE_TIMEOUT_S)
+
+    async def thaw(self) -> None:
+        if self.version == 2:
+            _write(self._directory("freezer") / "cgroup.freeze", "0")
+        else:
+            _write(self._directory("freezer") / "freezer.state", "THAWED")
+
+    def frozen(self) -> bool:
+        with contextlib.suppress(OSError):
+            if self.version == 2:
+                return "frozen 1" in (self._directory("freezer") / "cgroup.events").read_text()
+            return (self._directory("freezer") / "freezer.state").read_text().strip() != "THAWED"
+        return False
+
+    def usage(self) -> dict[str, int | float]:
+        if self.version == 2:
+            stat = dict(line.split() for line in (self._directory("cpu") / "cpu.stat").read_text().splitlines())
+            cpu, memory = int(stat["usage_usec"]) / 1e6, "memory.current"
+        else:
+            # cpuacct is mounted apart from cpu on some hosts; the processes' own clocks serve everywhere.
+            cpu, memory = sum(map(_cpu_seconds, set(self.pids()))), "memory.usage_in_bytes"
+        return {
+            "cpu_seconds": cpu,
+            "memory_bytes": int((self._directory("memory") / memory).read_text()),
+            "processes": int((self._directory("pids") / "pids.current").read_text()),
+        }
+
+    async def destroy(self) -> None:
+        """Kills what is left and removes the directories. Idempotent."""
+        for pid in set(self.pids()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            await self.thaw()
+        await _until(self._removed, REMOVE_TIMEOUT_S)
+
+    def _removed(self) -> bool:
+        for directory in self.directories.values():
+            try:
+                directory.rmdir()
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                if error.errno == errno.EBUSY:
+                    return False
+                raise
+        return True
+
+
+def _cpu_seconds(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _write(path: Path, value: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode())
+    finally:
+        os.close(fd)
+
+
+async def _until(condition: object, timeout_s: float) -> None:
+    """cgroup v1 has no event for 'frozen' or 'empty', so its files are read again until they say so."""
+    assert callable(condition)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
+    delay = 0.0005
+    while not condition():
+        if loop.time() > deadline:
+            raise TimeoutError("the kernel did not reach the asked state of a cgroup in time")
+        await asyncio.sleep(delay)
+        delay = min(delay * 2, 0.02)

@@ -1,0 +1,80 @@
+"""The template's own Python with the template's preloaded modules, forked into sandboxes as their seed.
+
+    ← {"op": "join", "limits"} + [pidfd of PID 1, U_S, seed channel, join channel]      → {"pid": host pid}
+
+It runs the template's files, so it is not trusted: root of U_T only, no proc of the host, and what it could
+hurt is its own template's sandboxes. Syntax of Python 3.9; standard library of the template.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from typing import Any
+
+from atoll.agent.runner import preload, seed
+
+from . import syscalls as sc
+from .birth import await_go
+from .privileges import become_sandbox_root, limits_of
+
+JOINED = sc.CLONE_NEWNS | sc.CLONE_NEWNET | sc.CLONE_NEWIPC | sc.CLONE_NEWUTS | sc.CLONE_NEWCGROUP
+
+
+def main() -> None:
+    control = socket.socket(fileno=3)
+    first, _ = sc.receive_message(control)
+    if first is None:
+        return
+    bpf = bytes.fromhex(first["bpf"])
+    preload.preload(first["preload"])
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # an un-reaped joiner blocks the end of its sandbox's PID 1
+    sc.send_message(control, {"ready": True})
+    while True:
+        request, fds = sc.receive_message(control)
+        if request is None:
+            return
+        answer = answer_request(control, request, fds, bpf)
+        for fd in fds:
+            os.close(fd)
+        sc.send_message(control, answer)
+
+
+def answer_request(control: socket.socket, request: dict[str, Any], fds: list[int], bpf: bytes) -> dict[str, Any]:
+    pidfd = fds[0]
+    try:
+        sc.setns(pidfd, sc.CLONE_NEWPID)
+        pid = os.fork()
+    except OSError as error:
+        return {"error": str(error)}
+    if pid == 0:
+        try:
+            control.close()
+            join(request, fds, bpf)
+        finally:
+            os._exit(1)
+    return {"pid": pid}
+
+
+def join(request: dict[str, Any], fds: list[int], bpf: bytes) -> None:
+    pidfd, userns, seed_fd, channel_fd = fds
+    channel = socket.socket(fileno=channel_fd)
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        await_go(channel)
+        sc.setns(pidfd, JOINED)
+        os.chdir("/")
+        become_sandbox_root(userns, limits_of(request), bpf)
+        for fd in (pidfd, userns):
+            os.close(fd)
+        sc.send_message(channel, {"ready": True})
+    except OSError as error:
+        sc.send_message(channel, {"error": str(error)})
+        return
+    channel.close()
+    seed.serve_seed(socket.socket(fileno=seed_fd))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,459 @@
+"""The launcher: the one process with host privilege that makes sandboxes. Small, single-threaded, standard library.
+
+Its methods are in docs/architecture.md. It keeps one record a sandbox in RUN/launcher/ID.json, written
+before the newborn is let go, so that a new launcher finds every sandbox that may be alive, adopts those
+that are, and cleans after those that are not. It ends on `shutdown`, or leaves all sandboxes running
+when it is killed: they hold everything they need.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import resource
+import signal
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import atoll
+from atoll import rpc
+from atoll.core.errors import (
+    AtollError,
+    CapacityExceeded,
+    Conflict,
+    InternalError,
+    InvalidInput,
+    NotFound,
+    Unavailable,
+    Unsupported,
+)
+from atoll.core.limits import Limits
+
+from . import ids, network, seccomp, tree
+from . import syscalls as sc
+from .cgroup import Cgroup, Cgroups
+from .slot import Slot, SlotRequest, make_slot
+from .zygotes import Generation, TemplateSpec, readable
+
+log = logging.getLogger("atoll.launcher")
+
+BIRTH_TIMEOUT_S = 20.0
+BIRTHS_AT_ONCE = 8
+MS_SLAVE = 1 << 19
+
+
+@dataclass
+class Sandbox:
+    id: str
+    pid: int
+    start_time: int
+    ids: ids.Slice
+    socket_path: Path
+    cgroup: Cgroup
+    pidfd: int
+    generation: Generation | None = None
+    """None when adopted: nothing more is born into it."""
+    exited: asyncio.Event = field(default_factory=asyncio.Event)
+    wanted: bool = False
+    """We asked for its end, so nobody needs to be told."""
+
+    def handle(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "pid": self.pid,
+            "start_time": self.start_time,
+            "generation": self.ids.generation,
+            "slice": self.ids.index,
+            "address": network.address_of(self.ids.number),
+            "socket": str(self.socket_path),
+        }
+
+
+class Channels:
+    """The socket pairs of one birth: PID 1 and the launcher, the seed's joiner and the launcher, PID 1 and the seed."""
+
+    def __init__(self) -> None:
+        self.birth, self.birth_inside = _pair()
+        self.join, self.join_inside = _pair()
+        self.seed, self.seed_inside = _pair()
+
+    def close(self) -> None:
+        for sock in vars(self).values():
+            sock.close()
+
+    def __enter__(self) -> Channels:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+
+
+class Launcher:
+    def __init__(self, run: Path, installation: str) -> None:
+        self.run = run
+        self.installation = installation
+        self.records = run / "launcher"
+        self.records.mkdir(mode=0o700, exist_ok=True)
+        (run / "s").mkdir(mode=0o700, exist_ok=True)
+        self.bpf = seccomp.compile_filter()
+        self.host_mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        self.cgroups = Cgroups(installation)
+        self.fabric = network.Fabric(installation)
+        sc.unshare(sc.CLONE_NEWNS)
+        sc.mount(None, "/", None, sc.MS_REC | MS_SLAVE)
+        self.stage = tree.Stage(run / "stage")
+        self.sandboxes: dict[str, Sandbox] = {}
+        self.generations: dict[str, list[Generation]] = {}
+        self.births = asyncio.Semaphore(BIRTHS_AT_ONCE)
+        self.template_lock = asyncio.Lock()
+        self.server: rpc.RpcServer | None = None
+        self.finished = asyncio.Event()
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    # --- recovery
+
+    async def recover(self) -> None:
+        for path in sorted(self.records.glob("*.json")):
+            try:
+                self._adopt(json.loads(path.read_text()))
+            except (OSError, ValueError, KeyError):
+                await self._sweep(path.stem)
+        for name in self.cgroups.names() - self.sandboxes.keys():
+            await self._sweep(name)
+
+    def _adopt(self, record: dict[str, Any]) -> None:
+        pid = int(record["pid"])
+        pidfd = os.pidfd_open(pid)
+        if start_time_of(pid) != record["start_time"]:
+            os.close(pidfd)
+            raise ProcessLookupError(pid)
+        sandbox = Sandbox(
+            id=record["id"],
+            pid=pid,
+            start_time=record["start_time"],
+            ids=ids.Slice(record["generation"], record["slice"]),
+            socket_path=Path(record["socket"]),
+            cgroup=self.cgroups.of(record["id"]),
+            pidfd=pidfd,
+        )
+        self._watch(sandbox)
+
+    async def _sweep(self, sandbox_id: str) -> None:
+        """After a sandbox of which we know the name only."""
+        await self.cgroups.of(sandbox_id).destroy()
+        (self.run / "s" / f"{sandbox_id}.sock").unlink(missing_ok=True)
+        self._record_path(sandbox_id).unlink(missing_ok=True)
+
+    # --- rpc
+
+    async def handle(self, method: str, params: dict[str, Any], connection: rpc.Connection) -> dict[str, Any]:
+        handler = self.METHODS.get(method)
+        if handler is None:
+            raise InvalidInput(f"the launcher has no method {method!r}")
+        try:
+            return await handler(self, params)
+        except AtollError:
+            raise
+        except (OSError, RuntimeError, TimeoutError) as error:
+            log.exception("%s failed", method)
+            raise InternalError(f"{method}: {error}") from error
+
+    async def hello(self, params: dict[str, Any]) -> dict[str, Any]:
+        alive = [{"id": s.id, "pid": s.pid, "start_time": s.start_time, "frozen": s.cgroup.frozen()} for s in self.sandboxes.values()]  # fmt: skip
+        return {"version": atoll.__version__, "pid": os.getpid(), "sandboxes": alive}
+
+    async def template(self, params: dict[str, Any]) -> dict[str, Any]:
+        spec = TemplateSpec(
+            name=params["name"],
+            digest=params["digest"],
+            layers=tuple(params["layers"]),
+            preload=tuple(params["preload"]),
+            python=params["python"],
+            runtime=params["runtime"],
+            runtime_argv=tuple(params["runtime_argv"]),
+        )
+        async with self.template_lock:
+            current = self.generations.get(spec.name, [])
+            if not (current and current[-1].spec == spec):
+                await self._new_generation(spec)
+        return {}
+
+    async def create(self, params: dict[str, Any]) -> dict[str, Any]:
+        sandbox_id = params["id"]
+        if sandbox_id in self.sandboxes:
+            raise Conflict(f"sandbox {sandbox_id} is already there")
+        async with self.births:
+            generation = await self._generation_with_room(params["template"])
+            sandbox = await self._create_in(generation, params)
+        return sandbox.handle()
+
+    async def destroy(self, params: dict[str, Any]) -> dict[str, Any]:
+        sandbox = self.sandboxes.get(params["id"])
+        if sandbox is None:
+            await self._sweep(params["id"])
+            return {}
+        sandbox.wanted = True
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(sandbox.pidfd, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            await sandbox.cgroup.thaw()  # a frozen process dies when it thaws
+        async with asyncio.timeout(BIRTH_TIMEOUT_S):
+            await sandbox.exited.wait()
+        return {}
+
+    async def pause(self, params: dict[str, Any]) -> dict[str, Any]:
+        await self._get(params).cgroup.freeze()
+        return {}
+
+    async def resume(self, params: dict[str, Any]) -> dict[str, Any]:
+        await self._get(params).cgroup.thaw()
+        return {}
+
+    async def usage(self, params: dict[str, Any]) -> dict[str, Any]:
+        return dict(self._get(params).cgroup.usage())
+
+    async def shutdown(self, params: dict[str, Any]) -> dict[str, Any]:
+        for sandbox_id in list(self.sandboxes):
+            await self.destroy({"id": sandbox_id})
+        self._close_generations()
+        self.cgroups.remove()
+        sc.setns(self.host_mounts, sc.CLONE_NEWNS)
+        network.remove_fabric(self.installation)
+        self.finished.set()
+        return {}
+
+    METHODS = {  # noqa: RUF012 — a table, never written to
+        "hello": hello,
+        "template": template,
+        "create": create,
+        "destroy": destroy,
+        "pause": pause,
+        "resume": resume,
+        "usage": usage,
+        "shutdown": shutdown,
+    }
+
+    # --- templates
+
+    async def _new_generation(self, spec: TemplateSpec) -> Generation:
+        taken = {g.slices.generation for chain in self.generations.values() for g in chain}
+        number = ids.free_generation(taken | {s.ids.generation for s in self.sandboxes.values()})
+        if number is None:
+            raise CapacityExceeded("all ranges of user ids are in use", limit=ids.GENERATIONS, current=ids.GENERATIONS)
+        generation = Generation(spec, number, self.stage)
+        try:
+            await generation.until_ready(self.bpf)
+        except BaseException:
+            generation.close()
+            raise
+        chain = self.generations.setdefault(spec.name, [])
+        chain.append(generation)
+        self._retire(chain)
+        return generation
+
+    @staticmethod
+    def _retire(chain: list[Generation]) -> None:
+        """A generation goes when a newer one is there and its last sandbox is gone."""
+        for generation in [g for g in chain[:-1] if g.live == 0]:
+            chain.remove(generation)
+            generation.close()
+
+    async def _generation_with_room(self, name: str) -> Generation:
+        async with self.template_lock:
+            chain = self.generations.get(name)
+            if not chain:
+                raise NotFound(f"template {name!r} has not been announced")
+            current = chain[-1]
+            if current.slices.left == 0 or current.broken:
+                current = await self._new_generation(current.spec)
+            return current
+
+    def _close_generations(self) -> None:
+        for chain in self.generations.values():
+            for generation in chain:
+                generation.close()
+        self.generations.clear()
+
+    # --- birth and end
+
+    async def _create_in(self, generation: Generation, params: dict[str, Any]) -> Sandbox:
+        request = SlotRequest(
+            sandbox_id=params["id"],
+            image=params["disk"],
+            key=bytes.fromhex(params["key"]),
+            limits=Limits.from_wire(params["limits"]),
+            socket_path=Path(params["socket"]),
+        )
+        async with contextlib.AsyncExitStack() as undo:
+            taken = generation.take_slice()
+            undo.callback(generation.give_back, taken)
+            undo.callback(self.fabric.disconnect, taken.number)
+            undo.push_async_callback(self._sweep, request.sandbox_id)
+            try:
+                slot = await make_slot(request, generation, taken, self.stage, self.fabric, self.cgroups)
+                undo.callback(slot.close)
+                pid, channels = await self._clone_agent(generation, slot, params)
+            except Unavailable:
+                generation.broken = True
+                raise
+            sandbox = self._born(generation, slot, request, pid)
+            undo.pop_all()  # from here on its end is what cleans up
+            with contextlib.closing(slot), channels:
+                await self._raise_newborn(generation, slot, sandbox, channels, params)
+        return sandbox
+
+    async def _clone_agent(self, generation: Generation, slot: Slot, params: dict[str, Any]) -> tuple[int, Channels]:
+        channels = Channels()
+        try:
+            message = {name: params[name] for name in ("hostname", "limits", "config")}
+            fds = [slot.netns_fd, slot.userns_fd, slot.tree_fd, slot.listening.fileno()]
+            fds += [channels.seed_inside.fileno(), channels.birth_inside.fileno()]
+            answer, _ = await generation.agent.request(message, fds)
+        except BaseException:
+            channels.close()
+            raise
+        channels.birth_inside.close()
+        return int(answer["pid"]), channels
+
+    async def _raise_newborn(
+        self, generation: Generation, slot: Slot, sandbox: Sandbox, channels: Channels, params: dict[str, Any]
+    ) -> None:
+        try:
+            slot.cgroup.attach(sandbox.pid)
+            sc.send_message(channels.birth, {"go": True})
+            if params["config"]["python"]:
+                await self._join(generation, slot, sandbox, channels, params)
+            else:
+                await expect_ready(channels.birth, "birth")
+        except BaseException:
+            await self.destroy({"id": sandbox.id})
+            raise
+
+    async def _join(
+        self, generation: Generation, slot: Slot, sandbox: Sandbox, channels: Channels, params: dict[str, Any]
+    ) -> None:
+        """The interpreter is forked while PID 1 is still being set up, and enters when it is ready."""
+        if generation.interpreter is None:
+            raise Unsupported(f"template {generation.spec.name!r} has no Python")
+        fds = [sandbox.pidfd, slot.userns_fd, channels.seed.fileno(), channels.join_inside.fileno()]
+        try:
+            answer, _ = await generation.interpreter.request({"limits": params["limits"]}, fds)
+        except Unavailable:
+            generation.broken = True
+            raise
+        channels.join_inside.close()
+        slot.cgroup.attach(int(answer["pid"]))
+        await expect_ready(channels.birth, "birth")
+        sc.send_message(channels.join, {"go": True})
+        await expect_ready(channels.join, "join")
+
+    def _born(self, generation: Generation, slot: Slot, request: SlotRequest, pid: int) -> Sandbox:
+        pidfd = os.pidfd_open(pid)
+        sandbox = Sandbox(
+            id=request.sandbox_id,
+            pid=pid,
+            start_time=start_time_of(pid),
+            ids=slot.ids,
+            socket_path=request.socket_path,
+            cgroup=slot.cgroup,
+            pidfd=pidfd,
+            generation=generation,
+        )
+        self._record_path(sandbox.id).write_text(json.dumps(sandbox.handle()))
+        self._watch(sandbox)
+        return sandbox
+
+    def _watch(self, sandbox: Sandbox) -> None:
+        self.sandboxes[sandbox.id] = sandbox
+        task = asyncio.create_task(self._until_exit(sandbox))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _until_exit(self, sandbox: Sandbox) -> None:
+        await readable(sandbox.pidfd)
+        try:
+            await self._sweep(sandbox.id)
+            self.fabric.disconnect(sandbox.ids.number)
+        except (OSError, TimeoutError):
+            log.exception("sandbox %s is not wholly swept; the next start tries again", sandbox.id)
+        os.close(sandbox.pidfd)
+        del self.sandboxes[sandbox.id]
+        if sandbox.generation:
+            sandbox.generation.give_back(sandbox.ids)
+            self._retire(self.generations.get(sandbox.generation.spec.name, []))
+        sandbox.exited.set()
+        if not sandbox.wanted and self.server:
+            self.server.broadcast("exited", {"id": sandbox.id, "pid": sandbox.pid})
+
+    def _record_path(self, sandbox_id: str) -> Path:
+        return self.records / f"{sandbox_id}.json"
+
+    def _get(self, params: dict[str, Any]) -> Sandbox:
+        sandbox = self.sandboxes.get(params["id"])
+        if sandbox is None:
+            raise NotFound(f"no sandbox {params['id']} runs here")
+        return sandbox
+
+
+async def expect_ready(sock: socket.socket, what: str) -> None:
+    async with asyncio.timeout(BIRTH_TIMEOUT_S):
+        await readable(sock.fileno())
+    message, _ = sc.receive_message(sock)
+    if not message or "error" in message:
+        raise InternalError(f"{what} failed: {(message or {}).get('error', 'the newborn ended')}")
+
+
+def start_time_of(pid: int) -> int:
+    """Clock ticks since boot: with the pid it names one process for ever."""
+    text = Path(f"/proc/{pid}/stat").read_text()
+    return int(text.rpartition(")")[2].split()[19])
+
+
+def reap() -> None:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+async def serve(run: Path, installation: str, socket_path: Path) -> None:
+    launcher = Launcher(run, installation)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGCHLD, reap)
+    loop.add_signal_handler(signal.SIGTERM, launcher.finished.set)
+    await launcher.recover()
+    launcher.server = await rpc.serve(socket_path, launcher.handle)
+    await launcher.finished.wait()
+    await launcher.server.close()
+
+
+def raise_limits() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="atoll-launcher")
+    parser.add_argument("--socket", type=Path, required=True)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--installation", required=True)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    raise_limits()
+    os.umask(0o022)  # what is private lies below RUN, which is 0700
+    sc.prctl(sc.PR_SET_DUMPABLE, 0)
+    sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1)
+    asyncio.run(serve(arguments.run, arguments.installation, arguments.socket))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""What root inside a sandbox keeps, and how a process becomes it.
+
+No `no_new_privs`: the contracts promise a password-less `sudo`, which it would break. The guarantee
+comes from the user namespaces (these capabilities count only in the sandbox's own) and the filter,
+which is loaded while CAP_SYS_ADMIN of the sandbox's namespace is still held.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from typing import Any
+
+from . import syscalls as sc
+
+CAPABILITIES = {
+    "chown": 0,
+    "dac_override": 1,
+    "fowner": 3,
+    "fsetid": 4,
+    "kill": 5,
+    "setgid": 6,
+    "setuid": 7,
+    "net_bind_service": 10,
+    "sys_chroot": 18,
+    "setfcap": 31,
+}
+KEPT = sum(1 << bit for bit in CAPABILITIES.values())
+LAST_POSSIBLE = 63
+
+
+def become_sandbox_root(userns_fd: int, limits: dict[str, int], bpf: bytes) -> None:
+    sc.prctl(sc.PR_SET_DUMPABLE, 0)
+    sc.setns(userns_fd, sc.CLONE_NEWUSER)
+    os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    set_limits(limits)
+    drop_bounding_set(KEPT)
+    sc.seccomp_filter(bpf)
+    sc.capset(KEPT)
+    os.umask(0o022)
+
+
+def set_limits(limits: dict[str, int]) -> None:
+    files = int(limits["open_files"])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    stack = resource.getrlimit(resource.RLIMIT_STACK)
+    resource.setrlimit(resource.RLIMIT_STACK, (min(8 << 20, stack[1]) if stack[1] >= 0 else 8 << 20, stack[1]))
+
+
+def drop_bounding_set(kept: int) -> None:
+    for bit in range(LAST_POSSIBLE + 1):
+        if kept >> bit & 1:
+            continue
+        try:
+            sc.prctl(sc.PR_CAPBSET_DROP, bit)
+        except OSError:
+            if bit_exists(bit):
+                raise
+
+
+def bit_exists(bit: int) -> bool:
+    try:
+        sc.prctl(sc.PR_CAPBSET_READ, bit)
+    except OSError:
+        return False
+    return True
+
+
+def read_bounding_set(status: str) -> int:
+    for line in status.splitlines():
+        if line.startswith("CapBnd:"):
+            return int(line.split()[1], 16)
+    raise ValueError("no CapBnd line")
+
+
+def own_bounding_set() -> int:
+    with open("/proc/self/status", encoding="ascii") as file:
+        return read_bounding_set(file.read())
+
+
+def limits_of(request: dict[str, Any]) -> dict[str, int]:
+    return {name: int(value) for name, value in request["limits"].items()}

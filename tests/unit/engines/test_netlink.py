@@ -1,0 +1,27 @@
+import struct
+
+from atoll.engines.native import netlink
+
+
+def test_attributes_are_padded_to_four_bytes_but_say_their_true_length():
+    assert netlink.text(3, "eth0") == struct.pack("=HH", 9, 3) + b"eth0\0\0\0\0"
+
+
+def test_a_message_says_its_length_and_asks_for_an_answer():
+    message = netlink.link_up(7)
+    length, kind, flags, _, _ = struct.unpack_from("=IHHII", message)
+    assert length == len(message)
+    assert kind == netlink.RTM_NEWLINK
+    assert flags & netlink.NLM_F_ACK
+
+
+def test_a_veth_names_both_ends_and_the_namespace():
+    message = netlink.new_veth("at1", "eth0", 42)
+    assert b"at1\0" in message
+    assert b"eth0\0" in message
+    assert netlink.u32(netlink.IFLA_NET_NS_FD, 42) in message
+
+
+def test_the_default_is_unreachable_not_missing():
+    message = netlink.no_default_route()
+    assert message[16 + 7] == netlink.RTN_UNREACHABLE
