@@ -1,0 +1,159 @@
+"""What Atoll costs, beside what else starts code on this machine, in one run.
+
+Prints a table and writes bench/results/latest.json: one object a metric with value, unit, samples and,
+where there is something to compare with, reference and ratio. Times are medians (p50) and p99.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from atoll_under_test import Atoll, atoll
+from docker_reference import docker
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "latest.json"
+PANDAS = "import pandas as pd; print(pd.DataFrame({'a': [1, 1, 2], 'b': [3, 4, 5]}).groupby('a').sum())"
+
+
+@dataclass
+class Report:
+    metrics: dict[str, dict[str, object]] = field(default_factory=dict)
+
+    def add(self, name: str, samples_ms: list[float], reference: str | None = None) -> None:
+        for suffix, value in (("p50", statistics.median(samples_ms)), ("p99", percentile(samples_ms, 99))):
+            entry: dict[str, object] = {"value": round(value, 3), "unit": "ms", "samples": len(samples_ms)}
+            other = self.metrics.get(f"{reference}.{suffix}") if reference else None
+            if other:
+                entry["reference"] = reference
+                entry["ratio"] = round(value / float(str(other["value"])), 3)
+            self.metrics[f"{name}.{suffix}"] = entry
+        print_line(name, self.metrics[f"{name}.p50"], self.metrics[f"{name}.p99"])
+
+
+def percentile(samples: list[float], percent: int) -> float:
+    ordered = sorted(samples)
+    return ordered[min(len(ordered) - 1, round(percent / 100 * (len(ordered) - 1)))]
+
+
+def print_line(name: str, p50: dict[str, object], p99: dict[str, object]) -> None:
+    beside = f"   {p50['ratio']} × {p50['reference']}" if "ratio" in p50 else ""
+    print(f"{name:44} p50 {p50['value']:>9} ms   p99 {p99['value']:>9} ms   n={p50['samples']}{beside}", flush=True)
+
+
+def timed(action: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    action()
+    return (time.perf_counter() - start) * 1000
+
+
+def repeat(count: int, action: Callable[[], object]) -> list[float]:
+    action()  # the first one warms what is warm in use
+    return [timed(action) for _ in range(count)]
+
+
+def run(argv: list[str]) -> None:
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+
+
+def bench_bwrap(report: Report, count: int) -> None:
+    command = ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "true"]
+    report.add("bwrap --unshare-all true", repeat(count, lambda: run(command)))
+
+
+def bench_docker(report: Report, count: int, image_layers: list[Path]) -> None:
+    with docker(image_layers) as client:
+        report.add("docker run true", repeat(count, lambda: client.run("true")))
+        report.add("docker run python3 -c 1+1", repeat(count, lambda: client.run("python3", "-c", "print(1+1)")))
+        with client.container() as name:
+            report.add("docker exec true", repeat(count, lambda: client.exec(name, "true")))
+            report.add(
+                "docker exec python3 -c 1+1", repeat(count, lambda: client.exec(name, "python3", "-c", "print(1+1)"))
+            )
+
+
+def bench_http(report: Report, server: Atoll, count: int) -> None:
+    """A plain keep-alive HTTP client: what the service costs, without any SDK."""
+    api = server.http()
+    creates, first_pandas = [], []
+    for _ in range(count + 1):
+        start = time.perf_counter()
+        sandbox = api.create("code-interpreter")
+        created = time.perf_counter()
+        assert "2  5" in sandbox.execute(PANDAS)["stdout"]
+        first_pandas.append((time.perf_counter() - start) * 1000)
+        creates.append((created - start) * 1000)
+        sandbox.kill()
+    report.add("http: create", creates[1:], "docker run true")
+    report.add("http: create → first pandas cell", first_pandas[1:], "docker run python3 -c 1+1")
+    sandbox = api.create("code-interpreter")
+    report.add("http: warm run_code 1+1", repeat(count * 4, lambda: sandbox.execute("1+1")), "docker exec python3 -c 1+1")
+    report.add("http: command true", repeat(count * 4, lambda: sandbox.command("true")), "docker exec true")
+    sandbox.kill()
+
+
+def bench_hopx(report: Report, server: Atoll, count: int) -> None:
+    """The unmodified hopx-ai package, as its users call it."""
+    from hopx_ai import Sandbox
+
+    where = {"api_key": server.api_key, "base_url": server.url}
+    creates, first_pandas = [], []
+    for _ in range(count + 1):
+        start = time.perf_counter()
+        sandbox = Sandbox.create(template="code-interpreter", **where)
+        created = time.perf_counter()
+        assert "2  5" in sandbox.run_code(PANDAS).stdout
+        first_pandas.append((time.perf_counter() - start) * 1000)
+        creates.append((created - start) * 1000)
+        sandbox.kill()
+    report.add("hopx-ai: create", creates[1:], "docker run true")
+    report.add("hopx-ai: create → first pandas cell", first_pandas[1:], "docker run python3 -c 1+1")
+    with Sandbox.create(template="code-interpreter", **where) as sandbox:
+        report.add("hopx-ai: warm run_code 1+1", repeat(count * 2, lambda: sandbox.run_code("1+1")), "docker exec python3 -c 1+1")
+        report.add("hopx-ai: command true", repeat(count * 2, lambda: sandbox.commands.run("true")), "docker exec true")
+
+
+@contextlib.contextmanager
+def explained(what: str) -> Iterator[None]:
+    print(f"\n{what}", flush=True)
+    yield
+
+
+def machine() -> dict[str, object]:
+    return {"cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=50, help="samples per metric (warm calls take more)")
+    parser.add_argument("--no-docker", action="store_true", help="leave the Docker reference out")
+    arguments = parser.parse_args()
+    report = Report()
+    with atoll() as server:
+        with explained("references"):
+            bench_bwrap(report, arguments.count)
+            if not arguments.no_docker:
+                bench_docker(report, max(5, arguments.count // 4), server.template_layers("base"))
+        with explained("Atoll through a plain HTTP client"):
+            bench_http(report, server, arguments.count)
+        with explained("Atoll through hopx-ai"):
+            bench_hopx(report, server, arguments.count)
+    RESULTS.parent.mkdir(exist_ok=True)
+    document = {"date": time.strftime("%Y-%m-%d"), "machine": machine(), "metrics": report.metrics}
+    RESULTS.write_text(json.dumps(document, indent=1) + "\n")
+    print(f"\nwritten to {RESULTS.relative_to(HERE.parent)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
