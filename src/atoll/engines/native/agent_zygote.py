@@ -1,6 +1,7 @@
 """The agent, imported once, cloned into every sandbox of a template as its PID 1.
 
-    ← {"op": "birth", "hostname", "limits", "config"} + [netns, U_S, tree, listening socket, seed channel, birth channel]
+    ← {"hostname", "limits", "config"} + [netns, U_S, tree, listening socket, seed channel, birth channel,
+                                             cgroup doors …]
     → {"pid": host pid} or {"error": …}
 
 Single-threaded, trusted code only, unprivileged on the host. The first message carries the filter.
@@ -55,10 +56,10 @@ def answer_request(control: socket.socket, request: dict[str, Any], fds: list[in
 
 
 def live(request: dict[str, Any], fds: list[int], bpf: bytes) -> None:
-    netns, userns, tree, listening, seed, channel_fd = fds
+    netns, userns, tree, listening, seed, channel_fd, *cgroup_doors = fds
     channel = socket.socket(fileno=channel_fd)
     try:
-        be_born(request, bpf, netns, userns, tree, channel)
+        be_born(request, bpf, netns, userns, tree, channel, cgroup_doors)
     except BirthFailed:
         return
     for fd in (netns, userns, tree):

@@ -2,7 +2,7 @@
 
     in the zygote    clone(NEWPID)
     in the clone     setns(net) → unshare(mnt, ipc, uts) → hostname → attach the tree → proc, its masks
-                     → pivot → wait until the launcher has attached the cgroup → unshare(cgroup)
+                     → pivot → wait until the launcher has written its record → cgroup → unshare(cgroup)
                      → root of U_S, limits, bounding set, filter, capabilities → "ready"
 
 Nothing here may be skipped: an error ends the newborn, and the launcher reports the step.
@@ -31,7 +31,15 @@ class BirthFailed(RuntimeError):
     pass
 
 
-def be_born(request: dict[str, Any], bpf: bytes, netns: int, userns: int, tree: int, channel: socket.socket) -> None:
+def be_born(
+    request: dict[str, Any],
+    bpf: bytes,
+    netns: int,
+    userns: int,
+    tree: int,
+    channel: socket.socket,
+    cgroup_doors: list[int],
+) -> None:
     """Runs in the clone; returns as PID 1, isolated. `channel` is the launcher's: it says "go", we say "ready"."""
     step = "namespaces"
     try:
@@ -50,6 +58,7 @@ def be_born(request: dict[str, Any], bpf: bytes, netns: int, userns: int, tree: 
         os.chdir("/")
         step = "cgroup"
         await_go(channel)
+        enter_cgroups(cgroup_doors)
         sc.unshare(sc.CLONE_NEWCGROUP)
         step = "privileges"
         become_sandbox_root(userns, limits_of(request), bpf)
@@ -66,6 +75,13 @@ def await_go(channel: socket.socket) -> None:
     message, _ = sc.receive_message(channel)
     if message is None:  # the launcher is gone: what it had not finished must not live
         os._exit(1)
+
+
+def enter_cgroups(doors: list[int]) -> None:
+    """Version 1. The descriptors are of the launcher; they are closed before anything else runs here."""
+    for fd in doors:
+        os.write(fd, b"0")
+        os.close(fd)
 
 
 def mount_proc(target: str, null: str) -> None:
@@ -87,13 +103,13 @@ def mount_proc(target: str, null: str) -> None:
 def name_the_host(hostname: str) -> None:
     """So that the sandbox's own name resolves (sudo asks for it). A link or an odd file is left alone."""
     try:
-        fd = os.open("/etc/hosts", os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open("/etc/hosts", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
     except OSError:
         return
     try:
         content = os.read(fd, 65536).decode(errors="replace")
-        if hostname not in content.split():
-            os.lseek(fd, 0, os.SEEK_END)
-            os.write(fd, f"127.0.1.1 {hostname}\n".encode())
+        missing = [line for line in ("127.0.0.1 localhost", "127.0.1.1 " + hostname) if line.split()[1] not in content]
+        os.lseek(fd, 0, os.SEEK_END)
+        os.write(fd, "".join(line + "\n" for line in missing).encode())
     finally:
         os.close(fd)

@@ -1,6 +1,6 @@
 """The template's own Python with the template's preloaded modules, forked into sandboxes as their seed.
 
-    ← {"op": "join", "limits"} + [pidfd of PID 1, U_S, seed channel, join channel]      → {"pid": host pid}
+    ← {"limits"} + [pidfd of PID 1, U_S, seed channel, join channel, cgroup doors …]      → {"pid": host pid}
 
 It runs the template's files, so it is not trusted: root of U_T only, no proc of the host, and what it could
 hurt is its own template's sandboxes. Syntax of Python 3.9; standard library of the template.
@@ -16,7 +16,7 @@ from typing import Any
 from atoll.agent.runner import preload, seed
 
 from . import syscalls as sc
-from .birth import await_go
+from .birth import await_go, enter_cgroups
 from .privileges import become_sandbox_root, limits_of
 
 JOINED = sc.CLONE_NEWNS | sc.CLONE_NEWNET | sc.CLONE_NEWIPC | sc.CLONE_NEWUTS | sc.CLONE_NEWCGROUP
@@ -58,11 +58,12 @@ def answer_request(control: socket.socket, request: dict[str, Any], fds: list[in
 
 
 def join(request: dict[str, Any], fds: list[int], bpf: bytes) -> None:
-    pidfd, userns, seed_fd, channel_fd = fds
+    pidfd, userns, seed_fd, channel_fd, *cgroup_doors = fds
     channel = socket.socket(fileno=channel_fd)
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         await_go(channel)
+        enter_cgroups(cgroup_doors)
         sc.setns(pidfd, JOINED)
         os.chdir("/")
         become_sandbox_root(userns, limits_of(request), bpf)

@@ -2,8 +2,8 @@
 
 Its methods are in docs/architecture.md. It keeps one record a sandbox in RUN/launcher/ID.json, written
 before the newborn is let go, so that a new launcher finds every sandbox that may be alive, adopts those
-that are, and cleans after those that are not. It ends on `shutdown`, or leaves all sandboxes running
-when it is killed: they hold everything they need.
+that are, and cleans after those that are not. Its own end, by `shutdown` or by a kill, leaves all
+sandboxes running: they hold everything they need.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class Launcher:
             raise InternalError(f"{method}: {error}") from error
 
     async def hello(self, params: dict[str, Any]) -> dict[str, Any]:
-        alive = [{"id": s.id, "pid": s.pid, "start_time": s.start_time, "frozen": s.cgroup.frozen()} for s in self.sandboxes.values()]  # fmt: skip
+        alive = [{**sandbox.handle(), "frozen": sandbox.cgroup.frozen()} for sandbox in self.sandboxes.values()]
         return {"version": atoll.__version__, "pid": os.getpid(), "sandboxes": alive}
 
     async def template(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -223,12 +223,12 @@ class Launcher:
         return dict(self._get(params).cgroup.usage())
 
     async def shutdown(self, params: dict[str, Any]) -> dict[str, Any]:
-        for sandbox_id in list(self.sandboxes):
-            await self.destroy({"id": sandbox_id})
+        """Sandboxes that still run keep running, and the fabric with them; the next launcher adopts them."""
         self._close_generations()
-        self.cgroups.remove()
-        sc.setns(self.host_mounts, sc.CLONE_NEWNS)
-        network.remove_fabric(self.installation)
+        if not self.sandboxes:
+            self.cgroups.remove()
+            sc.setns(self.host_mounts, sc.CLONE_NEWNS)
+            network.remove_fabric(self.installation)
         self.finished.set()
         return {}
 
@@ -317,7 +317,7 @@ class Launcher:
         try:
             message = {name: params[name] for name in ("hostname", "limits", "config")}
             fds = [slot.netns_fd, slot.userns_fd, slot.tree_fd, slot.listening.fileno()]
-            fds += [channels.seed_inside.fileno(), channels.birth_inside.fileno()]
+            fds += [channels.seed_inside.fileno(), channels.birth_inside.fileno(), *slot.cgroup_doors]
             answer, _ = await generation.agent.request(message, fds)
         except BaseException:
             channels.close()
@@ -346,6 +346,7 @@ class Launcher:
         if generation.interpreter is None:
             raise Unsupported(f"template {generation.spec.name!r} has no Python")
         fds = [sandbox.pidfd, slot.userns_fd, channels.seed.fileno(), channels.join_inside.fileno()]
+        fds += slot.cgroup_doors
         try:
             answer, _ = await generation.interpreter.request({"limits": params["limits"]}, fds)
         except Unavailable:

@@ -36,10 +36,11 @@ class Slot:
     tree_fd: int
     listening: socket.socket
     cgroup: Cgroup
+    cgroup_doors: list[int]
 
     def close(self) -> None:
         """Lets go of our references; a sandbox that was born keeps its own."""
-        for fd in (self.userns_fd, self.netns_fd, self.tree_fd):
+        for fd in (self.userns_fd, self.netns_fd, self.tree_fd, *self.cgroup_doors):
             os.close(fd)
         self.listening.close()
 
@@ -73,7 +74,7 @@ async def make_slot(
         fabric.connect(ids.number, netns_fd)
         listening = listen(request.socket_path)
         undo.pop_all()
-    return Slot(ids, userns_fd, netns_fd, built.fd, listening, cgroup)
+    return Slot(ids, userns_fd, netns_fd, built.fd, listening, cgroup, cgroup.doors())
 
 
 def listen(path: Path) -> socket.socket:
