@@ -98,7 +98,9 @@ def bench_http(report: Report, server: Atoll, count: int) -> None:
     report.add("http: create", creates[1:], "docker run true")
     report.add("http: create → first pandas cell", first_pandas[1:], "docker run python3 -c 1+1")
     sandbox = api.create("code-interpreter")
-    report.add("http: warm run_code 1+1", repeat(count * 4, lambda: sandbox.execute("1+1")), "docker exec python3 -c 1+1")
+    report.add(
+        "http: warm run_code 1+1", repeat(count * 4, lambda: sandbox.execute("1+1")), "docker exec python3 -c 1+1"
+    )
     report.add("http: command true", repeat(count * 4, lambda: sandbox.command("true")), "docker exec true")
     sandbox.kill()
 
@@ -120,7 +122,11 @@ def bench_hopx(report: Report, server: Atoll, count: int) -> None:
     report.add("hopx-ai: create", creates[1:], "docker run true")
     report.add("hopx-ai: create → first pandas cell", first_pandas[1:], "docker run python3 -c 1+1")
     with Sandbox.create(template="code-interpreter", **where) as sandbox:
-        report.add("hopx-ai: warm run_code 1+1", repeat(count * 2, lambda: sandbox.run_code("1+1")), "docker exec python3 -c 1+1")
+        report.add(
+            "hopx-ai: warm run_code 1+1",
+            repeat(count * 2, lambda: sandbox.run_code("1+1")),
+            "docker exec python3 -c 1+1",
+        )
         report.add("hopx-ai: command true", repeat(count * 2, lambda: sandbox.commands.run("true")), "docker exec true")
 
 

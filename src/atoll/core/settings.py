@@ -87,6 +87,8 @@ class EdgeSettings:
     places: Places
     host: str
     port: int
+    listen_fd: int | None = None
+    """An inherited listening socket to serve instead of binding host and port: its queue outlives an edge that is replaced."""
 
 
 @dataclass(frozen=True)
@@ -94,3 +96,5 @@ class NodeSettings:
     places: Places
     region: str = "local"
     reserves: Reserves = field(default_factory=Reserves)
+    warm: tuple[str, ...] = ()
+    """Templates whose zygotes are made at the start, not with the first sandbox."""

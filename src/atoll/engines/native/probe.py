@@ -16,8 +16,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from atoll.core.check import Check
 
 from . import cgroup, disk, ids, privileges, seccomp, tree
 from . import syscalls as sc
@@ -49,15 +50,6 @@ TOOLS = {  # program: the package that has it
 }
 
 
-@dataclass(frozen=True)
-class Check:
-    name: str
-    ok: bool
-    detail: str
-    fix: str = ""
-    required: bool = True
-
-
 class Failed(Exception):
     """Said in the operator's terms."""
 
@@ -69,10 +61,6 @@ def run_checks(data_dir: Path) -> list[Check]:
     checks += [_namespace(name, flag) for name, flag in NAMESPACES.items()]
     checks += [*_storage(data_dir), _cgroups(), _seccomp(), *(_tool(name, package) for name, package in TOOLS.items())]
     return [*checks, _memory(), _disk(data_dir), _kvm()]
-
-
-def missing(checks: list[Check]) -> list[Check]:
-    return [check for check in checks if check.required and not check.ok]
 
 
 def _root() -> Check:

@@ -1,0 +1,1 @@
+"""What each route does: parse, call one thing, say what came of it."""

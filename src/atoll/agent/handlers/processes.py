@@ -1,0 +1,89 @@
+"""Starting, watching and ending programs."""
+
+from __future__ import annotations
+
+import asyncio
+
+from atoll.agent.errors import invalid
+from atoll.agent.http_server import JsonObject, Request
+from atoll.agent.process_spec import Size, Spec
+from atoll.agent.processes import Process
+from atoll.agent.services import Services
+from atoll.agent.signals import signal_number
+
+
+async def start(services: Services, request: Request) -> JsonObject | None:
+    spec = Spec.of(await request.json(), services.config.workdir)
+    process = services.processes.start(spec)
+    if not spec.attach:
+        return {"process": process.record()}
+    try:
+        await _follow(services, process, request)
+    except asyncio.CancelledError:
+        if spec.kill_on_disconnect and not process.exited:
+            services.processes.kill(process)
+        raise
+    return None
+
+
+async def listing(services: Services, request: Request) -> JsonObject:
+    del request
+    return {"processes": [process.record() for process in services.processes]}
+
+
+async def show(services: Services, request: Request) -> JsonObject:
+    process = _named(services, request)
+    ring = process.ring
+    return {
+        "process": process.record(),
+        "stdout": ring.stdout() if ring is not None else "",
+        "stderr": ring.stderr() if ring is not None else "",
+        "truncated": ring.truncated if ring is not None else 0,
+    }
+
+
+async def attach(services: Services, request: Request) -> None:
+    await _follow(services, _named(services, request), request)
+
+
+async def send_signal(services: Services, request: Request) -> JsonObject:
+    process, body = _named(services, request), await request.json()
+    tree = body.get("tree", True)
+    if not isinstance(tree, bool):
+        raise invalid("tree is true or false")
+    services.processes.send_signal(process, signal_number(body.get("signal", "SIGTERM")), tree)
+    return {"process": process.record()}
+
+
+async def write_stdin(services: Services, request: Request) -> JsonObject:
+    process = _named(services, request)
+    async for data in request.body():
+        await process.write_stdin(data)
+    return {}
+
+
+async def close_stdin(services: Services, request: Request) -> JsonObject:
+    await _named(services, request).close_stdin()
+    return {}
+
+
+async def resize(services: Services, request: Request) -> JsonObject:
+    process = _named(services, request)
+    process.resize(Size.of(await request.json()))
+    return {}
+
+
+def _named(services: Services, request: Request) -> Process:
+    return services.processes.get(request.parameters["id"])
+
+
+async def _follow(services: Services, process: Process, request: Request) -> None:
+    stream = request.start_stream()
+    stream.send_json({"type": "start", "process": process.record()})
+    attachment = process.attach(stream)
+    try:
+        with services.open_stream():
+            await attachment.done
+    finally:
+        process.detach(attachment)
+    stream.send_json({"type": "end", "process": process.record(), "duration_s": process.duration_s})

@@ -1,0 +1,116 @@
+"""A request to start a program, checked. Pure."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .env import checked
+from .errors import AgentError, Kind, invalid
+
+MAX_ARGUMENTS = 65536
+
+
+@dataclass(frozen=True)
+class Size:
+    cols: int
+    rows: int
+
+    @classmethod
+    def of(cls, data: object) -> Size:
+        if not isinstance(data, dict):
+            raise invalid("a terminal's size is an object with cols and rows")
+        return cls(_side(data.get("cols", 80)), _side(data.get("rows", 24)))
+
+
+@dataclass(frozen=True)
+class Spec:
+    argv: list[str]
+    env: dict[str, str]
+    cwd: str
+    user: str
+    timeout_s: float | None
+    stdin: bool
+    pty: Size | None
+    name: str | None
+    files: dict[str, str] | None
+    attach: bool
+    kill_on_disconnect: bool
+    record: bool
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any], workdir: str) -> Spec:
+        return cls(
+            argv=_argv(body.get("argv")),
+            env=checked(body.get("env")),
+            cwd=_directory(body.get("cwd"), workdir),
+            user=_text(body, "user", "user"),
+            timeout_s=timeout(body.get("timeout_s")),
+            stdin=_flag(body, "stdin", False),
+            pty=None if body.get("pty") is None else Size.of(body["pty"]),
+            name=None if body.get("name") is None else _text(body, "name", ""),
+            files=_files(body.get("files")),
+            attach=_flag(body, "attach", True),
+            kill_on_disconnect=_flag(body, "kill_on_disconnect", False),
+            record=_flag(body, "record", True),
+        )
+
+
+def timeout(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 10**9:
+        raise invalid("timeout_s is a positive number")
+    return float(value)
+
+
+def _argv(value: object) -> list[str]:
+    if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
+        raise invalid("argv is a list of strings, the program first")
+    if len(value) > MAX_ARGUMENTS:
+        raise AgentError(Kind.TOO_LARGE, os.strerror(errno.E2BIG))
+    if not value[0] or any("\0" in item for item in value):
+        raise invalid("argv holds an empty program or a NUL")
+    return value
+
+
+def _directory(value: object, workdir: str) -> str:
+    if value is None:
+        return workdir
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
+        raise invalid("cwd is an absolute path")
+    return os.path.normpath(value)
+
+
+def _files(value: object) -> dict[str, str] | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise invalid("files is an object of texts")
+    for name in value:
+        if name.startswith("/") or "\0" in name or not {"", ".", ".."}.isdisjoint(name.split("/")):
+            raise invalid(f"not a plain relative file name: {name!r}")
+    return value
+
+
+def _text(body: Mapping[str, Any], name: str, default: str) -> str:
+    value = body.get(name, default)
+    if not isinstance(value, str):
+        raise invalid(f"{name} is a text")
+    return value
+
+
+def _flag(body: Mapping[str, Any], name: str, default: bool) -> bool:
+    value = body.get(name, default)
+    if not isinstance(value, bool):
+        raise invalid(f"{name} is true or false")
+    return value
+
+
+def _side(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 10_000:
+        raise invalid("cols and rows are numbers from 1 to 10000")
+    return value

@@ -1,0 +1,365 @@
+"""Programs a caller started: their output, their limits in time, their records."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from . import system, trees
+from .env import Environment
+from .errors import AgentError, Kind, invalid, not_found
+from .http_server import Stream
+from .pipes import PipeReader, PipeWriter, set_window
+from .plumbing import LINEFLUSH, Plumbing, Streams, open_pipes, open_terminal, unbuffered
+from .process_spec import Size, Spec
+from .reaper import Reaper
+from .rings import Ring
+from .signals import signal_name, signal_tree
+from .spawn import spawn
+from .users import User, Users
+
+GRACE_S = 0.2  # after the exit, for output that a background child still holds the pipe of
+KEEP_ENDED_S = 600
+KEEP_ENDED = 256
+KEEP_ENDED_OUTPUT = 32 * 1024 * 1024  # of all ended records together; the oldest lose theirs first
+SCRATCH_PARENT = "/tmp"  # noqa: S108  the sandbox's own
+
+
+class Status(StrEnum):
+    RUNNING = "running"
+    EXITED = "exited"
+    KILLED = "killed"
+    TIMED_OUT = "timed_out"
+
+
+@dataclass(eq=False)
+class Attachment:
+    stream: Stream
+    done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Process:
+    def __init__(self, pid: int, process_id: str, spec: Spec, user: User, plumbing: Plumbing, started: float) -> None:
+        self.id = process_id
+        self.pid = pid
+        self.spec = spec
+        self.user = user
+        self.status = Status.RUNNING
+        self.exit_code: int | None = None
+        self.signal: str | None = None
+        self.started_at = time.time() - (asyncio.get_running_loop().time() - started)
+        """Unix seconds; lengths are measured on the loop's clock."""
+        self.ended_at: float | None = None
+        self.ring = Ring() if spec.record else None
+        self.attachments: list[Attachment] = []
+        self.stdin = None if plumbing.stdin is None else PipeWriter(plumbing.stdin)
+        self.on_end: list[Callable[[], None]] = []
+        self.timed_out = False
+        self._loop = asyncio.get_running_loop()
+        self._started = started
+        self._wait_status: int | None = None
+        self._terminal = plumbing.terminal
+        self._readers = [self._reader(kind, fd) for kind, fd in plumbing.readers]
+        self._timers: list[asyncio.TimerHandle] = []
+
+    def record(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "pid": self.pid,
+            "name": self.spec.name or os.path.basename(self.spec.argv[0]),
+            "argv": self.spec.argv,
+            "cwd": self.spec.cwd,
+            "user": self.user.name,
+            "status": self.status.value,
+            "exit_code": self.exit_code,
+            "signal": self.signal,
+            "started_at": self.started_at,
+            "ended_at": self.ended_at,
+            "pty": self._terminal,
+        }
+
+    @property
+    def running(self) -> bool:
+        return self.status is Status.RUNNING
+
+    @property
+    def exited(self) -> bool:
+        return self._wait_status is not None
+
+    @property
+    def duration_s(self) -> float:
+        return max(0.0, (self.ended_at or time.time()) - self.started_at)
+
+    def attach(self, stream: Stream) -> Attachment:
+        """What the ring holds goes out first; no output comes between, because nothing here awaits."""
+        if self.ring is not None:
+            for kind, data in self.ring.segments():
+                stream.send(kind, data)
+        attachment = Attachment(stream)
+        if not self.running:
+            attachment.done.set_result(None)
+            return attachment
+        self.attachments.append(attachment)
+        stream.on_writable = self._regulate
+        self._regulate()
+        return attachment
+
+    def detach(self, attachment: Attachment) -> None:
+        attachment.stream.on_writable = None
+        if attachment in self.attachments:
+            self.attachments.remove(attachment)
+            self._regulate()
+
+    def set_deadline(self, timeout_s: float, on_time: Callable[[], None]) -> None:
+        self._timers.append(self._loop.call_later(timeout_s, on_time))
+
+    def resize(self, size: Size) -> None:
+        if not self._terminal or self.stdin is None:
+            raise invalid("this process has no terminal")
+        if not self.stdin.closed:
+            set_window(self.stdin.fd, size.cols, size.rows)
+
+    async def write_stdin(self, data: bytes) -> None:
+        if self.stdin is None:
+            raise invalid("this process was started without stdin")
+        try:
+            await self.stdin.write(data)
+        except OSError as error:
+            raise invalid("the process does not read its input any more") from error
+
+    async def close_stdin(self) -> None:
+        if self.stdin is None:
+            return
+        if self._terminal:
+            await self.write_stdin(b"\x04")
+        else:
+            self.stdin.close()
+
+    def on_exit(self, wait_status: int) -> None:
+        self._wait_status = wait_status
+        if self._drained():
+            self._finish()
+        else:
+            self._timers.append(self._loop.call_later(GRACE_S, self._grace_over))
+
+    def _reader(self, kind: bytes, fd: int) -> PipeReader:
+        return PipeReader(fd, lambda data: self._output(kind, data), self._stream_ended)
+
+    def _output(self, kind: bytes, data: bytes) -> None:
+        if self.ring is not None:
+            self.ring.append(kind, data)
+        for attachment in self.attachments:
+            attachment.stream.send(kind, data)
+        if self.attachments:
+            self._regulate()
+
+    def _regulate(self) -> None:
+        """The slowest attached reader sets the pace of the program."""
+        slow = any(not attachment.stream.writable for attachment in self.attachments)
+        for reader in self._readers:
+            reader.pause() if slow else reader.resume()
+
+    def _stream_ended(self) -> None:
+        if self.exited and self._drained() and self.running:
+            self._finish()
+
+    def _drained(self) -> bool:
+        return all(reader.ended for reader in self._readers)
+
+    def _grace_over(self) -> None:
+        if not self.running:
+            return
+        if any(not attachment.stream.writable for attachment in self.attachments):
+            self._timers.append(self._loop.call_later(GRACE_S, self._grace_over))
+            return
+        for reader in self._readers:
+            reader.take_available()
+        if self.running:
+            self._finish()
+
+    def _finish(self) -> None:
+        """A descendant may hold the pipes for long. They are emptied further, so that it does not die of SIGPIPE."""
+        assert self._wait_status is not None
+        self.ended_at = self.started_at + (self._loop.time() - self._started)
+        self.status, self.exit_code, self.signal = outcome(self._wait_status, self.timed_out)
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+        if self.stdin is not None:
+            self.stdin.close()
+        for attachment in self.attachments:
+            attachment.stream.on_writable = None
+            if not attachment.done.done():
+                attachment.done.set_result(None)
+        self.attachments.clear()
+        self._regulate()
+        for callback in self.on_end:
+            callback()
+
+
+def outcome(wait_status: int, timed_out: bool) -> tuple[Status, int, str | None]:
+    code = os.waitstatus_to_exitcode(wait_status)
+    name = signal_name(-code) if code < 0 else None
+    if timed_out:
+        return Status.TIMED_OUT, 124, name
+    if code < 0:
+        return Status.KILLED, 128 - code, name
+    return Status.EXITED, code, None
+
+
+class ProcessTable:
+    def __init__(
+        self, users: Users, environment: Environment, reaper: Reaper, workdir: str, lineflush: str = LINEFLUSH
+    ) -> None:
+        self.started_total = 0
+        self._users = users
+        self._environment = environment
+        self._reaper = reaper
+        self._workdir = workdir
+        self._lineflush = lineflush if os.path.exists(lineflush) else None
+        self._processes: OrderedDict[str, Process] = OrderedDict()
+        self._ended: OrderedDict[str, Process] = OrderedDict()
+        self._cleanups: set[asyncio.Task[None]] = set()
+
+    def __iter__(self) -> Any:
+        return iter(list(self._processes.values()))
+
+    @property
+    def running(self) -> int:
+        return sum(process.running for process in self._processes.values())
+
+    def get(self, process_id: str) -> Process:
+        try:
+            return self._processes[process_id]
+        except KeyError:
+            raise not_found(f"no such process: {process_id}") from None
+
+    def start(self, spec: Spec) -> Process:
+        user = self._users.lookup(spec.user)
+        ensure_directory(self._users, user, spec.cwd, self._workdir)
+        scratch, argv = None, spec.argv
+        if spec.files is not None:
+            scratch = self._write_files(user, spec.files)
+            argv = [argument.replace("{dir}", scratch) for argument in argv]
+        try:
+            process = self._launch(spec, user, argv)
+        except BaseException:
+            if scratch is not None:
+                self._remove_later(scratch)
+            raise
+        if scratch is not None:
+            process.on_end.append(lambda: self._remove_later(scratch))
+        process.on_end.append(lambda: self._ended_now(process))
+        return process
+
+    def send_signal(self, process: Process, number: int, tree: bool) -> None:
+        """Success on an ended one; what it left behind in the background is still reached by its mark."""
+        if tree:
+            signal_tree(self._users, None if process.exited else process.pid, process.id, number)
+        elif not process.exited:
+            os.kill(process.pid, number)
+
+    def kill(self, process: Process) -> None:
+        self.send_signal(process, signal.SIGKILL, tree=True)
+
+    def _launch(self, spec: Spec, user: User, argv: list[str]) -> Process:
+        process_id = secrets.token_hex(8)
+        env = self._environment.for_program(user, spec.cwd, spec.env)
+        env[system.MARK] = process_id
+        open_streams = open_terminal if spec.pty is not None else open_pipes
+        with Streams() as streams:
+            plumbing, stdio = open_streams(spec, streams, self._users, user)
+            if spec.pty is None:
+                env.update(unbuffered(env, stdio[1], self._lineflush))
+            started = asyncio.get_running_loop().time()
+            pid = spawn(self._users, user, argv, env, spec.cwd, stdio, terminal=spec.pty is not None)
+            streams.keep_ours()
+        process = Process(pid, process_id, spec, user, plumbing, started)
+        self._reaper.watch(pid, process.on_exit)
+        self._processes[process_id] = process
+        self.started_total += 1
+        if spec.timeout_s is not None:
+            process.set_deadline(spec.timeout_s, lambda: self._time_is_up(process))
+        return process
+
+    def _time_is_up(self, process: Process) -> None:
+        """A program that exited while a slow reader still takes its output was in time."""
+        if not process.exited:
+            process.timed_out = True
+            self.kill(process)
+
+    def _ended_now(self, process: Process) -> None:
+        if not process.spec.record:
+            self._processes.pop(process.id, None)
+            return
+        self._ended[process.id] = process
+        asyncio.get_running_loop().call_later(KEEP_ENDED_S, self._forget, process.id)
+        while len(self._ended) > KEEP_ENDED:
+            self._forget(next(iter(self._ended)))
+        held = sum(ended.ring.size for ended in self._ended.values() if ended.ring is not None)
+        for ended in self._ended.values():
+            if held <= KEEP_ENDED_OUTPUT:
+                break
+            if ended.ring is not None:
+                held -= ended.ring.size
+                ended.ring.clear()
+
+    def _forget(self, process_id: str) -> None:
+        process = self._ended.pop(process_id, None)
+        self._processes.pop(process_id, None)
+        if process is not None:
+            process.ring = None
+
+    def _write_files(self, user: User, files: Mapping[str, str]) -> str:
+        with self._users.acting_as(user):
+            directory = os.path.join(SCRATCH_PARENT, f"atoll-{secrets.token_hex(8)}")
+            os.mkdir(directory, 0o700)
+            try:
+                for name, text in files.items():
+                    path = os.path.join(directory, name)
+                    os.makedirs(os.path.dirname(path), exist_ok=True)
+                    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+                        file.write(text)
+            except BaseException:
+                self._remove_later(directory)
+                raise
+        return directory
+
+    def _remove_later(self, directory: str) -> None:
+        """As root: the program may have left files of root's there."""
+
+        async def remove() -> None:
+            with suppress(OSError):
+                await trees.in_steps(self._users, self._users.lookup("root"), trees.remove(directory))
+
+        task = asyncio.get_running_loop().create_task(remove())
+        self._cleanups.add(task)
+        task.add_done_callback(self._cleanups.discard)
+
+
+def ensure_directory(users: Users, user: User, path: str, workdir: str) -> None:
+    """Made when missing: by the user where the user may, by root only for the sandbox's work directory."""
+    with users.acting_as(user):
+        try:
+            if os.path.isdir(path):
+                return
+            os.mkdir(path)
+            return
+        except FileExistsError:
+            raise AgentError(Kind.NOT_A_DIRECTORY, f"not a directory: {path}") from None
+        except FileNotFoundError:
+            raise not_found(f"no such directory: {path}") from None
+        except PermissionError:
+            if path != workdir or os.path.lexists(path):
+                raise AgentError(Kind.PERMISSION, f"the directory cannot be made: {path}") from None
+    os.mkdir(path)
+    os.chown(path, user.uid, user.gid)

@@ -1,0 +1,55 @@
+"""All parts of a running agent, made once at birth and handed to every handler."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from .contexts import ContextTable
+from .env import Environment
+from .files import Files
+from .http_server import Counters
+from .processes import ProcessTable
+from .users import Users
+
+
+@dataclass(frozen=True)
+class Config:
+    id: str = ""
+    env: dict[str, str] = field(default_factory=dict)
+    workdir: str = "/workspace"
+    python: bool = False
+    lineflush: str = "/.atoll/lib/lineflush.so"
+    switch_users: bool = False
+    """Only a root agent can; `serve` sets it as PID 1."""
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> Config:
+        return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
+
+
+@dataclass
+class Services:
+    config: Config
+    users: Users
+    environment: Environment
+    processes: ProcessTable
+    contexts: ContextTable
+    files: Files
+    counters: Counters
+    started: float = field(default_factory=time.monotonic)
+    streams: int = 0
+    own_pid: int = field(default_factory=os.getpid)
+
+    @contextmanager
+    def open_stream(self) -> Iterator[None]:
+        """Counts an attachment as activity."""
+        self.streams += 1
+        try:
+            yield
+        finally:
+            self.streams -= 1

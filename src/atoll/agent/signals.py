@@ -1,0 +1,50 @@
+"""Signals by name, and sent to all that one program became."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+
+from . import system
+from .errors import invalid
+from .users import Users
+
+KILL_ROUNDS = 16  # against programs that fork while they are being killed
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIG{number}"
+
+
+def signal_number(value: object) -> int:
+    """SIGTERM, TERM or 15."""
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= signal.SIGRTMAX:
+        return value
+    name = str(value).upper()
+    known = signal.Signals.__members__
+    for candidate in (name, f"SIG{name}"):
+        if candidate in known:
+            return known[candidate].value
+    raise invalid(f"unknown signal: {value}")
+
+
+def signal_tree(users: Users, root: int | None, mark: str, number: int) -> None:
+    """SIGKILL is repeated until a look at /proc finds nobody new; other signals are sent once."""
+    own = os.getpid()
+    if root is not None and number == signal.SIGKILL:
+        with suppress(ProcessLookupError):
+            os.killpg(root, number)
+    reached: set[int] = set()
+    for _ in range(KILL_ROUNDS if number == signal.SIGKILL else 1):
+        table = {pid: stat for pid, stat in system.read_processes().items() if stat.alive}
+        members = system.tree_of(root, table, lambda stat: system.carries_mark(users, stat.pid, mark), own) - reached
+        if not members:
+            return
+        reached |= members
+        for pid in members:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)

@@ -1,0 +1,314 @@
+"""The one place that reads configuration and knows every room: flags, environment, defaults; then plain data.
+
+    python -m atoll.compose ROLE          one process of an installation: node, server or edge
+
+A role gets its settings as JSON in ATOLL_SETTINGS, and in ATOLL_PARENT the process that it ends with. `atoll up`
+(supervisor.py) starts the roles; any other starter of processes can do the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import ipaddress
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atoll.core.check import Check
+from atoll.core.errors import InvalidInput, NotFound
+from atoll.core.settings import Clocks, EdgeSettings, NodeSettings, Places, Reserves, ServerSettings
+from atoll.core.template import Template
+
+if TYPE_CHECKING:
+    from atoll.control.keys import Keys
+    from atoll.storage.progress import Progress
+
+SETTINGS_VARIABLE = "ATOLL_SETTINGS"
+PARENT_VARIABLE = "ATOLL_PARENT"
+LOG_LEVEL_VARIABLE = "ATOLL_LOG_LEVEL"
+URL_FILE = "url"
+"""In RUN: what the running installation is reached by."""
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+Json = dict[str, Any]  # Any: settings as JSON values
+
+
+# ---- configuration
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One thing an operator can set: `--name` and ATOLL_NAME mean the same."""
+
+    name: str
+    default: str
+    help: str
+    metavar: str | None = "TEXT"
+    """None: a flag without a value."""
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return "ATOLL_" + self.name.upper()
+
+
+SETTINGS = (
+    Setting("listen", "127.0.0.1:8080", "Address to serve on; port 0 takes a free one.", "HOST:PORT"),
+    Setting("data_dir", "/var/lib/atoll", "Where everything is kept.", "DIR"),
+    Setting("region", "local", "Name of this place, as sandboxes report it."),
+    Setting("templates", "base,code-interpreter", "Templates to prepare, separated by commas.", "NAMES"),
+    Setting(
+        "inactivity", "3600", "Delete a sandbox without a timeout that nobody used for so long; 0: never.", "SECONDS"
+    ),
+    Setting("max_life", "86400", "Delete a sandbox after so much running time; 0: never.", "SECONDS"),
+    Setting("keep_stopped", "2592000", "Keep what is paused or stopped for so long; 0: for ever.", "SECONDS"),
+    Setting("print_env", "", "Write ATOLL_BASE_URL and ATOLL_API_KEY there once ready to serve.", "FILE"),
+    Setting("insecure_http", "", "Serve plain HTTP beyond this machine: keys and tokens travel in clear.", None),
+)
+BY_NAME = {setting.name: setting for setting in SETTINGS}
+TRUE = frozenset(("1", "true", "yes", "on"))
+
+
+@dataclass(frozen=True)
+class Config:
+    places: Places
+    host: str
+    port: int
+    region: str
+    templates: tuple[str, ...]
+    clocks: Clocks
+    print_env: Path | None
+
+    def server(self, public_url: str) -> ServerSettings:
+        return ServerSettings(places=self.places, public_url=public_url, region=self.region, clocks=self.clocks)
+
+    def node(self) -> NodeSettings:
+        return NodeSettings(places=self.places, region=self.region, warm=self.templates)
+
+    def edge(self, port: int, listen_fd: int) -> EdgeSettings:
+        return EdgeSettings(places=self.places, host=self.host, port=port, listen_fd=listen_fd)
+
+
+def environment() -> Mapping[str, str]:
+    return os.environ
+
+
+def setting(name: str, flags: Mapping[str, str | None], environ: Mapping[str, str]) -> str:
+    flag = flags.get(name)
+    return flag if flag is not None else environ.get(BY_NAME[name].variable, BY_NAME[name].default)
+
+
+def read_places(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Places:
+    return Places.of(Path(setting("data_dir", flags, environ)).expanduser())
+
+
+def read_config(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Config:
+    values = {name: setting(name, flags, environ).strip() for name in BY_NAME}
+    host, port = parse_listen(values["listen"])
+    if not is_loopback(host) and values["insecure_http"].lower() not in TRUE:
+        raise InvalidInput(
+            f"{host} is reachable from other machines and the listener speaks plain HTTP: put a TLS proxy in front of "
+            "127.0.0.1, or say --insecure-http"
+        )
+    return Config(
+        places=read_places(flags, environ),
+        host=host,
+        port=port,
+        region=_name("region", values["region"]),
+        templates=tuple(dict.fromkeys(_name("templates", name.strip()) for name in values["templates"].split(","))),
+        clocks=Clocks(
+            inactivity_s=_seconds("inactivity", values),
+            max_life_s=_seconds("max_life", values),
+            keep_stopped_s=_seconds("keep_stopped", values),
+        ),
+        print_env=Path(values["print_env"]).expanduser() if values["print_env"] else None,
+    )
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """IPv4 or a name: the SDKs' HTTP clients bind their side to IPv4."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or ":" in host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise _wrong("listen", text, "HOST:PORT, for example 127.0.0.1:8080")
+    return host, int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """A name may be resolved to anything: only addresses count, and the one name that every system keeps for itself."""
+    try:
+        return host == "localhost" or ipaddress.IPv4Address(host).is_loopback
+    except ipaddress.AddressValueError:
+        return False
+
+
+def _seconds(name: str, values: Mapping[str, str]) -> int:
+    text = values[name]
+    if not (text.isascii() and text.isdigit()):
+        raise _wrong(name, text, "whole seconds, 0 switches it off")
+    return int(text)
+
+
+def _name(name: str, text: str) -> str:
+    if not text or not all(letter.isascii() and (letter.isalnum() or letter in "-_.") for letter in text):
+        raise _wrong(name, text, "letters, digits, '-', '_' and '.'")
+    return text
+
+
+def _wrong(name: str, text: str, wanted: str) -> InvalidInput:
+    which = BY_NAME[name]
+    return InvalidInput(f"{which.flag} ({which.variable}): {text!r} is not {wanted}")
+
+
+# ---- what the command line needs of the rooms below
+
+
+def first_key(places: Places) -> str | None:
+    return _text(places.first_key)
+
+
+def running_url(places: Places) -> str | None:
+    return _text(places.run / URL_FILE)
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        return None
+
+
+@contextlib.contextmanager
+def open_keys(places: Places) -> Iterator[Keys]:
+    """Beside a running server or without one: the database takes both."""
+    from atoll.control.clock import SystemClock
+    from atoll.control.journal import Journal
+    from atoll.control.keys import Keys
+    from atoll.store.engine import migrate, sqlite
+    from atoll.store.sql import SqlStore
+
+    if not places.data.is_dir():
+        raise NotFound(f"there is no installation in {places.data}; `atoll up` makes one")
+    engine = sqlite(places.database)
+    try:
+        migrate(engine)
+        store, clock = SqlStore(engine), SystemClock()
+        yield Keys(store, clock, Journal(store, clock))
+    finally:
+        engine.dispose()
+
+
+def host_checks(places: Places, address: tuple[str, int] | None = None) -> list[Check]:
+    from atoll.engines.native.probe import port_free, run_checks
+
+    return run_checks(places.data) + ([port_free(*address)] if address else [])
+
+
+def prepare(places: Places, templates: tuple[str, ...], progress: Progress) -> list[Template]:
+    """Everything a sandbox needs that is made once: master key, runtime, disk images, templates."""
+    from atoll.storage.prepare import prepare as prepare_storage
+
+    return prepare_storage(places.data, progress, only=templates)
+
+
+def stock_templates() -> tuple[str, ...]:
+    from atoll.storage.templates import stock_specs
+
+    return tuple(spec.name for spec in stock_specs())
+
+
+def built_templates(places: Places) -> list[Template]:
+    from atoll.storage.templates import load_all
+
+    return load_all(places.data)
+
+
+# ---- roles
+
+
+@dataclass(frozen=True)
+class Role:
+    decode: Callable[[Json], Any]  # Any: the role's own settings class
+    run: Callable[[Any], None]
+    """Blocks until SIGTERM."""
+    privileged: bool
+    """Only the node acts on the host; the others keep no capability."""
+
+
+def encode_settings(settings: Any) -> str:  # Any: one of the settings classes
+    return json.dumps(asdict(settings), default=str)
+
+
+def _places(data: Json) -> Places:
+    return Places(data=Path(data["places"]["data"]), run=Path(data["places"]["run"]))
+
+
+def decode_node(data: Json) -> NodeSettings:
+    return NodeSettings(
+        places=_places(data), region=data["region"], reserves=Reserves(**data["reserves"]), warm=tuple(data["warm"])
+    )
+
+
+def decode_server(data: Json) -> ServerSettings:
+    return ServerSettings(
+        places=_places(data), public_url=data["public_url"], region=data["region"], clocks=Clocks(**data["clocks"])
+    )
+
+
+def decode_edge(data: Json) -> EdgeSettings:
+    return EdgeSettings(places=_places(data), host=data["host"], port=data["port"], listen_fd=data["listen_fd"])
+
+
+def _run_node(settings: NodeSettings) -> None:
+    from atoll.node.main import run
+
+    run(settings)
+
+
+def _run_server(settings: ServerSettings) -> None:
+    from atoll.server import run
+
+    asyncio.run(run(settings))
+
+
+def _run_edge(settings: EdgeSettings) -> None:
+    from atoll.edge.main import run
+
+    run(settings)
+
+
+ROLES: dict[str, Role] = {
+    "node": Role(decode_node, _run_node, privileged=True),
+    "server": Role(decode_server, _run_server, privileged=False),
+    "edge": Role(decode_edge, _run_edge, privileged=False),
+}
+
+
+def run_role(name: str) -> None:
+    """In the child. One process of a role at a time: a new one waits until its predecessor is really gone."""
+    from atoll import confinement
+
+    role = ROLES[name]
+    settings = role.decode(json.loads(os.environ.pop(SETTINGS_VARIABLE)))
+    parent = int(os.environ.pop(PARENT_VARIABLE, "0")) or os.getppid()
+    confinement.end_with_parent(parent)
+    logging.basicConfig(level=os.environ.pop(LOG_LEVEL_VARIABLE, "INFO"), format=LOG_FORMAT)
+    with (settings.places.run / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not role.privileged:
+            confinement.drop(confinement.needed_for(settings.places.data, Path(sys.prefix), Path(__file__)))
+            confinement.end_with_parent(parent)  # again: a change of credentials may clear it
+        role.run(settings)
+
+
+if __name__ == "__main__":
+    run_role(sys.argv[1])

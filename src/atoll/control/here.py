@@ -1,0 +1,131 @@
+"""Placement on one machine: the answer is always "here", or `Unavailable` while the node is away.
+
+Also keeps the connection to that node. A new connection is used only after reconciliation: until then nobody can create
+anything that would look like a leftover.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+from atoll.core.errors import AtollError, Unavailable
+from atoll.core.ports import Clock, Node, NodeRecord, Store
+from atoll.core.template import Template
+from atoll.rpc import RpcClient
+
+from .node_client import RpcNode
+
+log = logging.getLogger(__name__)
+
+FIRST_RETRY_S = 0.05
+LAST_RETRY_S = 1.0
+LEASE_S = 60.0
+RENEW_S = 20.0
+
+OnConnect = Callable[[Node], Coroutine[Any, Any, None]]
+OnExit = Callable[[str, int, str], Coroutine[Any, Any, None]]
+
+
+class Here:
+    def __init__(self, socket: Path, store: Store, clock: Clock) -> None:
+        self._socket = socket
+        self._store = store
+        self._clock = clock
+        self._node: RpcNode | None = None
+        self._templates: dict[str, Template] = {}
+        self._ready = asyncio.Event()
+        self._exits: set[asyncio.Task[None]] = set()
+
+    # ---- Placement
+
+    def place(self, template: str, region: str | None) -> Node:
+        """A wish for another region is not held against the caller: programs written for a cloud name that cloud's."""
+        return self._connected()
+
+    def node(self, node_id: str) -> Node:
+        node = self._connected()
+        if node.node_id != node_id:
+            raise Unavailable("the machine of this sandbox is not connected")
+        return node
+
+    def templates(self) -> Mapping[str, Template]:
+        return self._templates
+
+    async def refresh_templates(self) -> None:
+        hello = await self._connected().hello()
+        self._templates = {template.name: template for template in hello.templates}
+
+    def _connected(self) -> RpcNode:
+        if self._node is None:
+            raise Unavailable("the node is not connected; try again in a moment")
+        return self._node
+
+    # ---- the connection
+
+    @property
+    def connected(self) -> bool:
+        return self._node is not None
+
+    async def wait_connected(self) -> None:
+        await self._ready.wait()
+
+    async def run(self, on_connect: OnConnect, on_exit: OnExit) -> None:
+        """Until cancelled."""
+        delay = FIRST_RETRY_S
+        while True:
+            try:
+                await self._stay_connected(on_connect, on_exit)
+                delay = FIRST_RETRY_S
+            except AtollError as error:
+                log.info("the node: %s", error.message)
+            except Exception:
+                log.exception("the connection to the node failed")
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, LAST_RETRY_S)
+
+    async def _stay_connected(self, on_connect: OnConnect, on_exit: OnExit) -> None:
+        client = await RpcClient.connect(self._socket, lambda event, data: self._heard(on_exit, event, data))
+        try:
+            node = await RpcNode.greet(client)
+            await self._renew(node)
+            await on_connect(node)
+            self._templates = {template.name: template for template in node.greeting.templates}
+            self._node = node
+            self._ready.set()
+            log.info("connected to node %s", node.node_id)
+            await self._renew_until_lost(client, node)
+        finally:
+            self._node = None
+            self._ready.clear()
+            await client.close()
+
+    async def _renew_until_lost(self, client: RpcClient, node: RpcNode) -> None:
+        while client.connected:
+            try:
+                async with asyncio.timeout(RENEW_S):
+                    await client.wait_closed()
+            except TimeoutError:
+                await self._renew(node)
+        log.warning("the connection to node %s is lost", node.node_id)
+
+    async def _renew(self, node: RpcNode) -> None:
+        now = self._clock.now()
+        await self._store.nodes.put(NodeRecord(node.node_id, node.region, now, now + LEASE_S))
+
+    def _heard(self, on_exit: OnExit, event: str, data: dict[str, Any]) -> None:  # Any: JSON values
+        if event != "exited":
+            return
+        task = asyncio.create_task(
+            on_exit(str(data.get("id")), int(data.get("incarnation") or 0), str(data.get("reason") or ""))
+        )
+        self._exits.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._exits.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("an exit was not recorded: %s", error)

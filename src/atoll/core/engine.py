@@ -1,0 +1,68 @@
+"""What the node asks of an engine. An engine makes an isolated place with our agent in it, and nothing else.
+
+An `EngineHandle` is plain JSON data that an engine gives and takes back. Of its keys the node reads two: `pid`, the
+host's number of the sandbox's PID 1, and `start_time`, field 22 of /proc/PID/stat; together they name one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from .limits import Limits
+from .template import Template
+
+EngineHandle = dict[str, Any]  # Any: JSON values; the engine alone knows their shape
+
+
+@dataclass(frozen=True)
+class SandboxSpec:
+    """All that a birth needs. `key` is the disk's, in clear: it is for the engine's memory only."""
+
+    id: str
+    template: Template
+    limits: Limits
+    hostname: str
+    disk: Path
+    key: bytes = field(repr=False)
+    socket: Path
+    config: Mapping[str, Any]
+    """The agent's configuration, docs/agent-protocol.md."""
+
+
+@dataclass(frozen=True)
+class EngineUsage:
+    cpu_seconds: float
+    memory_bytes: int
+    processes: int
+
+
+class Engine(Protocol):
+    """`destroy` is idempotent and cleans half-made things: a `create` that failed, was cut off or never began."""
+
+    async def probe(self) -> dict[str, EngineHandle]:
+        """The sandboxes that the engine itself knows of, with at least `pid` and `start_time` each."""
+        ...
+
+    async def prepare(self, template: Template) -> None: ...
+
+    async def create(self, spec: SandboxSpec) -> EngineHandle: ...
+
+    async def destroy(self, sandbox_id: str, handle: EngineHandle | None) -> None: ...
+
+    async def usage(self, sandbox_id: str, handle: EngineHandle) -> EngineUsage: ...
+
+    async def shutdown(self) -> None:
+        """Ends the engine's own processes. Sandboxes that still run are not touched."""
+        ...
+
+
+@runtime_checkable
+class Pausable(Protocol):
+    """Both are idempotent."""
+
+    async def pause(self, sandbox_id: str, handle: EngineHandle) -> None: ...
+
+    async def resume(self, sandbox_id: str, handle: EngineHandle) -> None: ...

@@ -1,0 +1,37 @@
+"""What a caller asks for when a sandbox is created, and whether it may be asked at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .errors import InvalidInput
+
+MAX_VARIABLES = 1000  # what the agent takes, docs/agent-protocol.md
+MAX_VARIABLES_BYTES = 1024 * 1024
+MAX_VARIABLE_BYTES = 128 * 1024  # MAX_ARG_STRLEN of the kernel: execve refuses a longer NAME=VALUE
+
+
+@dataclass(frozen=True)
+class CreateOrder:
+    template: str
+    timeout_s: int | None = None
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    internet_access: bool = True
+    region: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def check_env(env: Mapping[str, str]) -> None:
+    if len(env) > MAX_VARIABLES:
+        raise InvalidInput(f"more than {MAX_VARIABLES} environment variables", field="env_vars")
+    total = 0
+    for name, value in env.items():
+        if not name or "=" in name or "\0" in name + value:
+            raise InvalidInput("an environment variable has a name without '=' and no NUL", field="env_vars")
+        size = len(name.encode()) + len(value.encode()) + 2
+        if size > MAX_VARIABLE_BYTES:
+            raise InvalidInput(f"an environment variable is larger than {MAX_VARIABLE_BYTES} bytes", field="env_vars")
+        total += size
+    if total > MAX_VARIABLES_BYTES:
+        raise InvalidInput(f"environment variables are larger than {MAX_VARIABLES_BYTES} bytes", field="env_vars")

@@ -1,0 +1,50 @@
+"""A sandbox as the control plane knows it. What the user put into it (files, variables) is not here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from .lifecycle import EXECUTING, State
+from .limits import Limits
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    id: str
+    incarnation: int
+    """Counts the lives of one id; a late action for an earlier life is refused by the node."""
+    node_id: str
+    state: State
+    organization_id: int
+    key_id: str
+    template: str
+    template_digest: str
+    workdir: str
+    python: bool
+    limits: Limits
+    region: str
+    internet_access: bool
+    created_at: float
+    state_since: float
+    last_activity_at: float
+    timeout_s: int | None = None
+    timeout_from: float = 0.0
+    ran_s: float = 0.0
+    """Running time of the periods that are over; the present one began at `state_since`."""
+    check_at: float | None = None
+    """When a clock is to be looked at next; see `core/clocks.py`."""
+    lease_until: float | None = None
+    """None: as long as the lease of its node."""
+    socket: str = ""
+    reason: str = ""
+    """Why it is in `error`."""
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    def ran_until(self, now: float) -> float:
+        running = now - self.state_since if self.state in EXECUTING else 0.0
+        return self.ran_s + max(0.0, running)
+
+
+def moved(sandbox: Sandbox, state: State, now: float, reason: str = "") -> Sandbox:
+    """Every change of state goes through here: it closes one period of running time and opens the next."""
+    return replace(sandbox, state=state, ran_s=sandbox.ran_until(now), state_since=now, reason=reason)

@@ -1,0 +1,43 @@
+"""One table: what each kind of error looks like in each dialect.
+
+HopX's clients repeat a request that is answered with 429 or 5xx, up to four times, so only kinds that mean "nothing has
+happened, try again" are there. A capacity error is a 403 whose message says "limit": that is how the Python client
+knows it. The surface that HopX serves inside sandboxes has kinds of its own, in `edge/hopx/errors.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from atoll.core.errors import ErrorKind
+
+
+class Dialect(StrEnum):
+    HOPX = "hopx"
+
+
+@dataclass(frozen=True)
+class Cell:
+    status: int
+    code: str
+
+
+_K, _HOPX = ErrorKind, Dialect.HOPX
+
+TABLE: dict[ErrorKind, dict[Dialect, Cell]] = {
+    _K.INVALID_INPUT: {_HOPX: Cell(400, "INVALID_REQUEST")},
+    _K.AUTHENTICATION_FAILED: {_HOPX: Cell(401, "AUTHENTICATION_REQUIRED")},
+    _K.PERMISSION_DENIED: {_HOPX: Cell(403, "FORBIDDEN")},
+    _K.NOT_FOUND: {_HOPX: Cell(404, "RESOURCE_NOT_FOUND")},
+    _K.CONFLICT: {_HOPX: Cell(409, "CONFLICT")},
+    _K.CAPACITY_EXCEEDED: {_HOPX: Cell(403, "RESOURCE_LIMIT_ERROR")},
+    _K.RATE_LIMITED: {_HOPX: Cell(429, "RATE_LIMIT_EXCEEDED")},
+    _K.UNAVAILABLE: {_HOPX: Cell(503, "SERVICE_UNAVAILABLE")},
+    _K.UNSUPPORTED: {_HOPX: Cell(501, "NOT_SUPPORTED")},
+    _K.INTERNAL: {_HOPX: Cell(500, "INTERNAL_ERROR")},
+}
+
+
+def cell(kind: ErrorKind, dialect: Dialect) -> Cell:
+    return TABLE[kind][dialect]

@@ -1,0 +1,80 @@
+"""What HopX's clients send, as our objects. Unknown fields are ignored, `null` means absent, wrong types are 400."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from atoll.control.paging import DEFAULT_LIMIT
+from atoll.core.errors import InvalidInput
+from atoll.core.lifecycle import State
+from atoll.core.order import CreateOrder
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class CreateBody(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    template_id: str | int | None = None
+    template_name: str | None = None
+    region: str | None = None
+    timeout_seconds: int | None = None
+    internet_access: bool | None = None
+    env_vars: dict[str, str] | None = None
+
+
+class TimeoutBody(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    timeout_seconds: Annotated[int, Field(description="Seconds from now")]
+
+
+def body(model: type[M], raw: bytes) -> M:
+    """An empty body is an empty object: clients send a JSON content type without one."""
+    try:
+        return model.model_validate_json(raw or b"{}")
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"][:1])
+        where = f"{field}: " if field else ""
+        raise InvalidInput(f"Invalid request: {where}{first['msg']}", **({"field": field} if field else {})) from error
+
+
+def create_order(raw: bytes) -> CreateOrder:
+    given = body(CreateBody, raw)
+    template = given.template_name if given.template_id is None else str(given.template_id)
+    if not template:
+        raise InvalidInput("Invalid request: template_name or template_id is required", field="template_name")
+    return CreateOrder(
+        template=template,
+        timeout_s=given.timeout_seconds,
+        env=given.env_vars or {},
+        internet_access=given.internet_access is not False,
+        region=given.region,
+    )
+
+
+def timeout_s(raw: bytes) -> int:
+    return body(TimeoutBody, raw).timeout_seconds
+
+
+def limit(query: Mapping[str, str]) -> int:
+    text = query.get("limit")
+    if not text:
+        return DEFAULT_LIMIT
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
+        raise InvalidInput("limit must be a whole number above 0", field="limit")
+    return int(text)
+
+
+def status(query: Mapping[str, str]) -> State | None:
+    text = query.get("status")
+    if not text:
+        return None
+    try:
+        return State(text)
+    except ValueError:
+        raise InvalidInput(f"status must be one of {', '.join(State)}", field="status") from None

@@ -1,0 +1,124 @@
+"""What every HTTP surface of the server shares: the request's id, who calls, its body, and errors as answers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import secrets
+from collections.abc import Callable
+from typing import Any, cast
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from atoll.control.services import Services
+from atoll.core.audit import Caller
+from atoll.core.errors import AtollError, InternalError, InvalidInput, NotFound
+
+log = logging.getLogger(__name__)
+
+MAX_BODY = 2 * 1024 * 1024  # the largest legal body is a create with 1 MiB of variables, escaped
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+Json = dict[str, Any]  # Any: JSON values
+RenderError = Callable[[AtollError, str], tuple[int, Json]]
+
+
+def services(request: Request) -> Services:
+    return cast(Services, request.app.state.services)
+
+
+def request_id(request: Request) -> str:
+    return cast(str, request.scope["request_id"])
+
+
+async def body(request: Request) -> bytes:
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MAX_BODY:
+            raise InvalidInput(f"the request's body is larger than {MAX_BODY} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def credential(request: Request) -> str | None:
+    """In either header: the SDKs use one, template building and the command lines the other."""
+    if key := request.headers.get("x-api-key", "").strip():
+        return key
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+async def caller(request: Request) -> Caller:
+    principal = await services(request).keys.authenticate(credential(request))
+    return Caller(principal, request_id(request), request.headers.get("x-forwarded-for"))
+
+
+def answer(content: Json, status: int = 200) -> Response:
+    raw = json.dumps(content, ensure_ascii=True, separators=(",", ":")).encode()
+    return Response(raw, status, media_type="application/json")
+
+
+class RequestScope:
+    """Outermost: gives each request an id (the edge's, when it sent one), shows it in the answer, and logs under it what
+    nobody caught; the answer to that is in `handle_errors`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        identity = scope["request_id"] = _given_id(scope) or "req_" + secrets.token_hex(12)
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(raw=message["headers"])["X-Request-ID"] = identity
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:
+            log.exception("request %s: %s %s", identity, scope["method"], scope["path"])
+
+
+def _given_id(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            text = value.decode("latin-1")
+            return text if _REQUEST_ID.fullmatch(text) else None
+    return None
+
+
+def handle_errors(app: FastAPI, render_error: RenderError) -> None:
+    def rendered(request: Request, problem: AtollError, status: int | None = None) -> Response:
+        usual, content = render_error(problem, request_id(request))
+        return answer(content, status or usual)
+
+    async def known(request: Request, error: Exception) -> Response:
+        return rendered(request, cast(AtollError, error))
+
+    async def http(request: Request, error: Exception) -> Response:
+        status = cast(HTTPException, error).status_code
+        if status == 405:
+            return rendered(request, InvalidInput(f"{request.method} is not allowed here"), status)
+        if status == 404:
+            return rendered(request, NotFound("there is no such route"))
+        return rendered(request, InvalidInput("the request cannot be read"), status)
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        return rendered(request, InvalidInput("the request is not valid"))
+
+    async def unknown(request: Request, error: Exception) -> Response:
+        identity = request_id(request)
+        return rendered(request, InternalError(f"Internal error; the log has it under {identity}."))
+
+    app.add_exception_handler(Exception, unknown)
+    app.add_exception_handler(AtollError, known)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(RequestValidationError, invalid)

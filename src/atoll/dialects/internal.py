@@ -1,0 +1,131 @@
+"""What only Atoll's own processes ask: routes and activity (the edge), keys and audit (the command line).
+
+Reached by the server's Unix socket alone, which is root's; the edge never forwards these paths.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from atoll.control.uses import Report
+from atoll.core.audit import ATOLL
+from atoll.core.errors import AuthenticationFailed, InvalidInput, NotFound
+from atoll.core.keys import ApiKey
+
+from .http import Json, answer, body, services
+
+router = APIRouter(prefix="/internal", include_in_schema=False)
+
+DEFAULT_AUDIT_ROWS = 100
+MAX_AUDIT_ROWS = 10_000
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class ActivityEntry(_Body):
+    id: str
+    last_call_at: float
+    open: int = 0
+
+
+class ActivityBody(_Body):
+    activity: list[ActivityEntry]
+
+
+class AuthenticateBody(_Body):
+    credential: str
+    sandbox: str
+
+
+class KeyBody(_Body):
+    name: str
+
+
+def _parse(model: type[Any], raw: bytes) -> Any:  # Any: one of the models above
+    try:
+        return model.model_validate_json(raw)
+    except ValidationError as error:
+        raise InvalidInput("not what was agreed between edge and server") from error
+
+
+@router.get("/routes")
+async def follow_routes(request: Request) -> Response:
+    services(request).uses.close_all()  # a new follower is an edge that starts, or that has lost us: it reports anew
+
+    async def lines() -> AsyncIterator[bytes]:
+        async for message in services(request).routes.follow():
+            yield json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+    return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+
+@router.get("/routes/{sandbox_id}")
+async def get_route(request: Request, sandbox_id: str) -> Response:
+    route = services(request).routes.get(sandbox_id)
+    if route is None:
+        raise NotFound("no such sandbox")
+    return answer(route)
+
+
+@router.post("/activity")
+async def report_activity(request: Request) -> Response:
+    given = _parse(ActivityBody, await body(request))
+    reports = [Report(entry.id, entry.last_call_at, entry.open) for entry in given.activity]
+    services(request).uses.record(reports, services(request).routes.ids())
+    return answer({})
+
+
+@router.post("/authenticate")
+async def authenticate(request: Request) -> Response:
+    given = _parse(AuthenticateBody, await body(request))
+    try:
+        principal = await services(request).keys.authenticate(given.credential)
+    except AuthenticationFailed:
+        return answer({"allowed": False})
+    return answer({"allowed": await services(request).sandboxes.owns(principal.organization_id, given.sandbox)})
+
+
+@router.get("/keys")
+async def list_keys(request: Request) -> Response:
+    return answer({"keys": [_key(key) for key in await services(request).keys.list(ATOLL)]})
+
+
+@router.post("/keys")
+async def create_key(request: Request) -> Response:
+    key, text = await services(request).keys.create(ATOLL, _parse(KeyBody, await body(request)).name)
+    return answer({**_key(key), "key": text}, 201)
+
+
+@router.delete("/keys/{key_id}")
+async def revoke_key(request: Request, key_id: str) -> Response:
+    await services(request).keys.revoke(ATOLL, key_id)
+    return answer({"id": key_id, "revoked": True})
+
+
+@router.get("/audit")
+async def list_audit(request: Request) -> Response:
+    text = request.query_params.get("limit") or str(DEFAULT_AUDIT_ROWS)
+    if not (text.isascii() and text.isdigit()):
+        raise InvalidInput("limit is a whole number")
+    rows = await services(request).store.audit.list(min(int(text[:9]), MAX_AUDIT_ROWS))
+    return answer({"audit": [vars(row) for row in rows]})
+
+
+def _key(key: ApiKey) -> Json:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "prefix": key.display,
+        "created_at": key.created_at,
+        "last_used_at": key.last_used_at,
+        "revoked_at": key.revoked_at,
+    }

@@ -1,0 +1,43 @@
+"""One public request and how far its answer has got."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+SERVER = "atoll"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def new_request_id() -> str:
+    return f"req_{secrets.token_hex(12)}"
+
+
+@dataclass(slots=True)
+class Exchange:
+    request: web.BaseRequest
+    id: str = field(default_factory=new_request_id)
+    begun: bool = False
+    """The head of an answer is out: from here on a failure can only cut it off."""
+
+    @property
+    def path(self) -> str:
+        """As sent, without the query."""
+        return self.request.raw_path.partition("?")[0]
+
+    def sign(self, response: web.StreamResponse) -> None:
+        response.headers.setdefault("X-Request-ID", self.id)
+        response.headers["Server"] = SERVER
+
+    async def begin(self, response: web.StreamResponse) -> None:
+        self.sign(response)
+        self.begun = True
+        await response.prepare(self.request)
+
+    async def admit_body(self) -> None:
+        """The word that a client with `Expect: 100-continue` waits for."""
+        if self.request.headers.get("Expect", "").lower() == "100-continue":
+            await self.request.writer.write(CONTINUE)
+            self.request.writer.output_size = 0  # the answer proper has not begun

@@ -1,0 +1,118 @@
+"""The edge process: one public listener in front of the server and of every sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import uvloop
+from aiohttp import WSCloseCode, web
+
+from atoll.core.errors import AtollError
+from atoll.core.settings import EdgeSettings
+
+from .activity import Activity
+from .auth import Authenticator
+from .front import AgentLinks, Front
+from .routes import Routes
+from .server_link import ServerLink
+from .tokens import TokenVerifier
+
+log = logging.getLogger("atoll.edge")
+
+REPORT_EVERY_S = 5.0
+DRAIN_S = 5.0  # what calls may still take after SIGTERM
+BACKLOG = 1024
+
+
+@dataclass
+class RunningEdge:
+    host: str
+    port: int
+    routes: Routes
+    activity: Activity
+    failed: asyncio.Future[Any]
+    """Done when a part that should run for ever has ended."""
+
+
+def run(settings: EdgeSettings) -> None:
+    """Blocks until SIGTERM or SIGINT."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_until_signal(settings))
+
+
+async def _until_signal(settings: EdgeSettings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with serving(settings) as edge:
+        log.info("listening on %s:%d", edge.host, edge.port)
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait((stopped, edge.failed), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if edge.failed.done():
+            edge.failed.result()
+
+
+@asynccontextmanager
+async def serving(settings: EdgeSettings) -> AsyncIterator[RunningEdge]:
+    activity, links = Activity(), AgentLinks()
+    async with ServerLink(settings.places.server_socket) as server:
+        routes = Routes(server, on_change=links.drop, on_ready=activity.report_open_again)
+        auth = Authenticator(TokenVerifier(settings.places.token_key), server.authenticate)
+        front = Front(server, routes, links, auth, activity)
+        loops = asyncio.gather(routes.follow(), _report(server, activity))
+        try:
+            async with _listening(front, settings) as port:
+                yield RunningEdge(settings.host, port, routes, activity, loops)
+        finally:
+            loops.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await loops
+            await links.close()
+
+
+async def _report(server: ServerLink, activity: Activity) -> None:
+    while True:
+        await asyncio.sleep(REPORT_EVERY_S)
+        taken = activity.take()
+        try:
+            if taken:
+                await server.report_activity(taken)
+        except AtollError as error:
+            activity.give_back(taken)
+            log.info("activity not reported: %s", error.message)
+
+
+@asynccontextmanager
+async def _listening(front: Front, settings: EdgeSettings) -> AsyncIterator[int]:
+    server = web.Server(
+        front.handle,
+        handler_cancellation=True,  # a client that leaves ends what it started
+        access_log=None,
+        auto_decompress=False,  # bodies pass as they are; nothing here unpacks a bomb
+        keepalive_timeout=75.0,
+    )
+    runner = web.ServerRunner(server, shutdown_timeout=DRAIN_S)
+    await runner.setup()
+    try:
+        await _site(runner, settings).start()
+        yield runner.addresses[0][1]
+    finally:
+        await front.close_sockets(WSCloseCode.GOING_AWAY)
+        await runner.cleanup()
+
+
+def _site(runner: web.ServerRunner, settings: EdgeSettings) -> web.BaseSite:
+    if settings.listen_fd is None:
+        return web.TCPSite(runner, settings.host, settings.port, backlog=BACKLOG)
+    return web.SockSite(runner, socket.socket(fileno=os.dup(settings.listen_fd)), backlog=BACKLOG)

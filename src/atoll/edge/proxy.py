@@ -1,0 +1,84 @@
+"""Reverse proxy of the control plane: the request as it came, less what belongs to one hop only."""
+
+from __future__ import annotations
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+from yarl import URL
+
+from atoll.core.errors import Unavailable
+
+from .exchange import Exchange
+from .server_link import ORIGIN, ServerLink
+
+SMALL = 64 * 1024  # bodies up to here are taken whole: one write instead of a stream
+HOP_BY_HOP = frozenset(
+    (
+        "connection",
+        "expect",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    )
+)  # RFC 9110, 7.6.1
+# What a client claims about hops before us is not passed on: the server believes these names.
+CLAIMS = frozenset(
+    ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "x-request-id")
+)
+ANSWER_DROPS = HOP_BY_HOP | {"date", "server"}
+
+
+async def forward(exchange: Exchange, server: ServerLink) -> web.StreamResponse:
+    request = exchange.request
+    url = URL(ORIGIN + request.raw_path, encoded=True)
+    try:
+        answer = await server.session.request(
+            request.method,
+            url,
+            headers=forwarded_headers(request, exchange.id),
+            data=await _body(request),
+            allow_redirects=False,
+        )
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise Unavailable("the control plane does not answer; try again") from error
+    async with answer:
+        return await _relay(exchange, answer)
+
+
+def forwarded_headers(request: web.BaseRequest, request_id: str) -> CIMultiDict[str]:
+    named = {name.strip().lower() for name in request.headers.get("Connection", "").split(",")}
+    dropped = HOP_BY_HOP | CLAIMS | named
+    headers = CIMultiDict((name, value) for name, value in request.headers.items() if name.lower() not in dropped)
+    headers["X-Forwarded-For"] = request.remote or "unknown"
+    headers["X-Forwarded-Host"] = request.headers.get("Host", "")
+    headers["X-Forwarded-Proto"] = request.scheme
+    headers["X-Request-ID"] = request_id
+    return headers
+
+
+async def _body(request: web.BaseRequest) -> object:
+    if not request.can_read_body:
+        return None
+    length = request.content_length
+    if length is not None and length <= SMALL:
+        return await request.content.read() if length else None
+    return request.content
+
+
+async def _relay(exchange: Exchange, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+    headers = CIMultiDict((name, value) for name, value in answer.headers.items() if name.lower() not in ANSWER_DROPS)
+    length = answer.content_length
+    if length is not None and length <= SMALL and exchange.request.method != "HEAD":
+        return web.Response(status=answer.status, headers=headers, body=await answer.read())
+    response = web.StreamResponse(status=answer.status, headers=headers)
+    await exchange.begin(response)
+    async for chunk in answer.content.iter_any():
+        await response.write(chunk)
+    await response.write_eof()
+    return response

@@ -1,0 +1,45 @@
+"""The disks of this node's sandboxes: an image file each, and a key each, kept wrapped in the sandbox's handle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from atoll.storage import disks, keys
+
+
+class SealedDisks:
+    def __init__(self, directory: Path, master: bytes) -> None:
+        self._images = directory / "images"
+        self._disks = directory / "disks"
+        self._disks.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._master = master
+
+    def new_key(self, sandbox_id: str) -> tuple[bytes, str]:
+        key = keys.new_disk_key()
+        return key, keys.wrap(self._master, key, sandbox_id)
+
+    def unwrap(self, wrapped: str, sandbox_id: str) -> bytes:
+        return keys.unwrap(self._master, wrapped, sandbox_id)
+
+    def make(self, sandbox_id: str, size_mib: int) -> None:
+        """Some tenths of a millisecond, unless the size was never asked for before: then mkfs runs once."""
+        base = disks.base_path(self._images, size_mib)
+        if not base.exists():
+            base = disks.base_image(self._images, size_mib)
+        disks.copy_image(base, self.path(sandbox_id))
+
+    def path(self, sandbox_id: str) -> Path:
+        return self._disks / f"{sandbox_id}.img"
+
+    def remove(self, sandbox_id: str) -> None:
+        self.path(sandbox_id).unlink(missing_ok=True)
+
+    def used_bytes(self, sandbox_id: str) -> int:
+        """Blocks that it takes on the host, which is what fills the host; the size of the file is its limit."""
+        try:
+            return self.path(sandbox_id).stat().st_blocks * 512
+        except FileNotFoundError:
+            return 0
+
+    def ids(self) -> set[str]:
+        return {path.stem for path in self._disks.glob("*.img")}

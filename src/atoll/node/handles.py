@@ -1,0 +1,135 @@
+"""Handles: what the node knows of each sandbox, one JSON file each, written before the effect it announces.
+
+A save is atomic (a reader sees the old or the new one) and survives the death of any process. It survives a power cut
+only after `sync`, which waits for the disk: after a power cut nothing runs, so a sandbox's handle has to be durable
+when its disk is worth something without its processes. That is when it stops, and soon after its birth.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from atoll.core.engine import EngineHandle
+from atoll.core.limits import Limits
+from atoll.core.template import Template
+
+log = logging.getLogger(__name__)
+
+
+class HandleState(StrEnum):
+    CREATING = "creating"
+    """Nothing of it is worth keeping until its first answer."""
+    STARTING = "starting"
+    """On a disk that holds somebody's files."""
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    DESTROYING = "destroying"
+
+
+VISIBLE = {
+    HandleState.RUNNING: "running",
+    HandleState.PAUSED: "paused",
+    HandleState.STOPPING: "stopped",
+    HandleState.STOPPED: "stopped",
+}
+"""State on disk → state that `list` reports. The others are not there yet, or not any more."""
+
+
+@dataclass(frozen=True)
+class Handle:
+    id: str
+    incarnation: int
+    state: HandleState
+    template: Template
+    """As it was at the birth: the disk is the difference to exactly these layers."""
+    limits: Limits
+    hostname: str
+    wrapped_key: str = field(repr=False)
+    """The disk's key under the node's master key."""
+    engine: EngineHandle | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self.engine["pid"] if self.engine else None
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self), separators=(",", ":")).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Handle:
+        data: dict[str, Any] = json.loads(text)
+        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        known["state"] = HandleState(known["state"])
+        known["limits"] = Limits.from_wire(known["limits"])
+        known["template"] = Template.from_wire(known["template"])
+        return cls(**known)
+
+
+class HandleStore:
+    """The node is the only writer, so what it wrote is also in memory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.unreadable: set[str] = set()
+        """Ids whose file nobody can read: their disks are kept, a person has to look."""
+        self._handles = {handle.id: handle for handle in self._load()}
+
+    def __iter__(self) -> Iterator[Handle]:
+        return iter(list(self._handles.values()))
+
+    def get(self, sandbox_id: str) -> Handle | None:
+        return self._handles.get(sandbox_id)
+
+    def save(self, handle: Handle) -> Handle:
+        final = self._path(handle.id)
+        staging = final.with_suffix(".new")
+        descriptor = os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, handle.to_json())
+        finally:
+            os.close(descriptor)
+        os.rename(staging, final)
+        self._handles[handle.id] = handle
+        return handle
+
+    def change(self, handle: Handle, state: HandleState, **changes: Any) -> Handle:  # Any: as dataclasses.replace
+        return self.save(replace(handle, state=state, **changes))
+
+    def remove(self, sandbox_id: str) -> None:
+        self._path(sandbox_id).unlink(missing_ok=True)
+        self._handles.pop(sandbox_id, None)
+
+    def sync(self, sandbox_id: str) -> None:
+        """Blocks until what was saved last is on the disk. A handle that is gone needs no syncing."""
+        for path in (self._path(sandbox_id), self._directory):
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def _path(self, sandbox_id: str) -> Path:
+        return self._directory / f"{sandbox_id}.json"
+
+    def _load(self) -> Iterator[Handle]:
+        for leftover in self._directory.glob("*.new"):
+            leftover.unlink()
+        for path in sorted(self._directory.glob("*.json")):
+            try:
+                yield Handle.from_json(path.read_bytes())
+            except (ValueError, KeyError, TypeError):
+                log.exception("the handle %s cannot be read; its disk is kept, the sandbox is not offered", path)
+                self.unreadable.add(path.stem)

@@ -1,0 +1,92 @@
+"""Start the launcher so that it outlives us: own session, no death signal, nothing inherited but its log."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import atoll
+from atoll.core.errors import Unavailable
+from atoll.core.settings import Places
+from atoll.listening import wait_listening
+
+log = logging.getLogger(__name__)
+
+MODULE = "atoll.engines.native.launcher"
+START_TIMEOUT_S = 20.0
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def python_command(module: str, *arguments: str) -> list[str]:
+    """-P: the current directory is not a place to import from."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def python_environment() -> dict[str, str]:
+    """Ours alone: what the operator's shell exports reaches neither the launcher nor anything born from it."""
+    package = Path(next(iter(atoll.__path__)))
+    return {"PATH": PATH, "LANG": "C.UTF-8", "PYTHONPATH": str(package.parent), "PYTHONUNBUFFERED": "1"}
+
+
+def launcher_command(places: Places) -> list[str]:
+    arguments = ("--socket", places.launcher_socket, "--run", places.run, "--installation", places.installation)
+    return python_command(MODULE, *map(str, arguments))
+
+
+async def start_launcher(places: Places, command: list[str] | None = None) -> subprocess.Popen[bytes]:
+    """Returns when it listens. The process is the caller's to reap, never to end."""
+    places.launcher_socket.unlink(missing_ok=True)
+    places.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (places.run / "launcher.log").open("ab") as output:
+        process = subprocess.Popen(  # noqa: ASYNC220 - an asyncio subprocess would be killed with our event loop
+            command or launcher_command(places),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=python_environment(),
+            cwd="/",
+            start_new_session=True,
+        )
+    listening = asyncio.ensure_future(wait_listening(places.launcher_socket, START_TIMEOUT_S))
+    ended = asyncio.ensure_future(_ended(process))
+    try:
+        await asyncio.wait((listening, ended), return_when=asyncio.FIRST_COMPLETED)
+        if ended.done():
+            raise Unavailable(f"the launcher ended with status {process.wait()}; see {places.run / 'launcher.log'}")
+        await listening
+    finally:
+        for task in (listening, ended):
+            task.cancel()
+        await asyncio.gather(listening, ended, return_exceptions=True)
+    return process
+
+
+async def _ended(process: subprocess.Popen[bytes]) -> None:
+    """By pidfd: an asyncio subprocess would kill the launcher when our event loop ends."""
+    ended = asyncio.Event()
+    pidfd = os.pidfd_open(process.pid)
+    loop = asyncio.get_running_loop()
+    loop.add_reader(pidfd, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
+
+
+def kill_listener(path: Path) -> None:
+    """End a launcher that listens and does not answer. Sandboxes do not depend on it."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(1)
+        client.connect(str(path))
+        pid, _, _ = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+        log.warning("the launcher (pid %d) does not answer and is ended", pid)
+        os.kill(pid, signal.SIGKILL)

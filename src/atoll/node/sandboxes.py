@@ -1,0 +1,426 @@
+"""The sandboxes of this machine: every operation saves what it is about to do, does it, and saves that it is done.
+
+Whatever is cut off between two of these steps is finished or undone by `recover`, whose rules are in `recover.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from atoll.core.engine import Engine, EngineHandle, Pausable, SandboxSpec
+from atoll.core.errors import AtollError, Conflict, NotFound, Unavailable, Unsupported
+from atoll.core.limits import Limits
+from atoll.core.settings import Places
+from atoll.core.template import Template
+
+from . import health, recover
+from .exits import ExitWatch, lives
+from .handles import VISIBLE, Handle, HandleState, HandleStore
+from .recover import Action
+from .turns import Turns
+
+log = logging.getLogger(__name__)
+
+STOPPING_AT_ONCE = 16  # a stop is some milliseconds of kernel work; more in flight only makes each one slower
+
+Facts = dict[str, Any]  # Any: JSON values, as docs/architecture.md says for each method
+Emit = Callable[[str, Facts], None]
+
+
+class Disks(Protocol):
+    def new_key(self, sandbox_id: str) -> tuple[bytes, str]:
+        """The key, and the same wrapped for the handle."""
+        ...
+
+    def unwrap(self, wrapped: str, sandbox_id: str) -> bytes: ...
+
+    def make(self, sandbox_id: str, size_mib: int) -> None: ...
+
+    def path(self, sandbox_id: str) -> Path: ...
+
+    def remove(self, sandbox_id: str) -> None: ...
+
+    def used_bytes(self, sandbox_id: str) -> int: ...
+
+    def ids(self) -> set[str]: ...
+
+
+class Templates(Protocol):
+    def get(self, name: str) -> Template: ...
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the server asks for with `create` and `start`."""
+
+    id: str
+    incarnation: int
+    template: str
+    limits: Limits
+    hostname: str
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+class Sandboxes:
+    def __init__(
+        self, places: Places, engine: Engine, handles: HandleStore, disks: Disks, templates: Templates, emit: Emit
+    ) -> None:
+        self._places = places
+        self._engine = engine
+        self._handles = handles
+        self._disks = disks
+        self._templates = templates
+        self._emit = emit
+        self._turns = Turns()
+        self._exits = ExitWatch(self.exited)
+        self._background: set[asyncio.Task[None]] = set()
+        self._exiting: set[asyncio.Task[None]] = set()
+
+    # ---- what the server asks for
+
+    async def create(self, order: Order) -> Facts:
+        async with self._turns(order.id):
+            template = self._templates.get(order.template)
+            if (saved := self._handles.get(order.id)) is not None:
+                return self._created_already(saved, order)
+            key, wrapped = self._disks.new_key(order.id)
+            handle = self._handles.save(_handle(order, HandleState.CREATING, template, wrapped))
+            return await self._bear(handle, order.env, key, Action.CLEAN)
+
+    async def start(self, order: Order) -> Facts:
+        async with self._turns(order.id):
+            saved = self._known(order.id)
+            if order.incarnation < saved.incarnation:
+                raise _stale(saved)
+            if saved.state is not HandleState.STOPPED:
+                return self._created_already(saved, order)
+            handle = _handle(order, HandleState.STARTING, saved.template, saved.wrapped_key)
+            try:
+                key = self._disks.unwrap(saved.wrapped_key, saved.id)
+                return await self._bear(self._handles.save(handle), order.env, key, Action.END)
+            except BaseException:
+                self._take_back(saved)
+                raise
+
+    async def stop(self, sandbox_id: str, incarnation: int) -> Facts:
+        async with self._turns(sandbox_id):
+            handle = self._expect(sandbox_id, incarnation)
+            if handle.state is not HandleState.STOPPED:
+                await self._end(handle)
+        return {}
+
+    async def destroy(self, sandbox_id: str, incarnation: int) -> Facts:
+        async with self._turns(sandbox_id):
+            if self._handles.get(sandbox_id) is not None:
+                await self._clean(self._expect(sandbox_id, incarnation))
+        return {}
+
+    async def pause(self, sandbox_id: str, incarnation: int) -> Facts:
+        return await self._set_paused(sandbox_id, incarnation, HandleState.PAUSED)
+
+    async def resume(self, sandbox_id: str, incarnation: int) -> Facts:
+        return await self._set_paused(sandbox_id, incarnation, HandleState.RUNNING)
+
+    async def usage(self, sandbox_id: str) -> Facts:
+        handle = self._known(sandbox_id)
+        facts: Facts = {
+            "cpu_seconds": 0.0,
+            "memory_bytes": 0,
+            "processes": 0,
+            "memory_limit_bytes": handle.limits.memory_mib * 1024 * 1024,
+            "disk_bytes": self._disks.used_bytes(sandbox_id),
+        }
+        if handle.engine is not None:
+            used = await self._engine.usage(sandbox_id, handle.engine)
+            facts |= {"cpu_seconds": used.cpu_seconds, "memory_bytes": used.memory_bytes, "processes": used.processes}
+        return facts
+
+    async def activity(self, sandbox_id: str) -> Facts:
+        handle = self._known(sandbox_id)
+        if handle.state is not HandleState.RUNNING:
+            return {"live": 0}
+        return {"live": await health.live(self._places.agent_socket(sandbox_id))}
+
+    def list(self) -> Facts:
+        return {
+            "sandboxes": [
+                {
+                    "id": handle.id,
+                    "incarnation": handle.incarnation,
+                    "state": VISIBLE[handle.state],
+                    "template": handle.template.name,
+                    "pid": handle.pid,
+                }
+                for handle in self._handles
+                if handle.state in VISIBLE
+            ]
+        }
+
+    async def stop_all(self) -> None:
+        """After it nothing runs and nothing new is let in."""
+        self._turns.shut()
+        await self._turns.idle()
+        slots = asyncio.Semaphore(STOPPING_AT_ONCE)
+
+        async def stop(handle: Handle) -> None:
+            async with slots, self._turns(handle.id, gate=False):
+                await self._end(handle)
+
+        running = [handle for handle in self._handles if handle.state in (HandleState.RUNNING, HandleState.PAUSED)]
+        await _all(stop(handle) for handle in running)
+        await self.settle()
+
+    # ---- what happens by itself
+
+    def exited(self, sandbox_id: str, pid: int) -> None:
+        """PID 1 is gone. Told by the watch, by the launcher or by both; the second finds nothing to do."""
+        self._spawn(self._after_exit(sandbox_id, pid), self._exiting)
+
+    def engine_lost(self) -> None:
+        self._turns.shut()
+
+    async def recover(self) -> None:
+        """Brings what was saved and what is together, then lets requests in. The engine has just been connected."""
+        await self._turns.idle()
+        listed = await self._engine.probe()
+        found = recover.Found(
+            alive={handle.id for handle in self._handles if lives(handle.engine)},
+            engine=listed.keys(),
+            disks=self._disks.ids(),
+            sockets={path.stem for path in (self._places.run / "s").glob("*.sock")},
+        )
+        plan = recover.plan(self._handles, found, self._handles.unreadable)
+        await _all(_or_log(self._engine.destroy(stranger, listed[stranger]), stranger) for stranger in plan.strangers)
+        await _all(_or_log(self._apply(each, action), each) for each, action in plan.actions.items())
+        for sandbox_id in plan.stray_disks:
+            self._disks.remove(sandbox_id)
+        for sandbox_id in plan.stray_sockets:
+            self._places.agent_socket(sandbox_id).unlink(missing_ok=True)
+        self._turns.open()
+        counts = {action.value: list(plan.actions.values()).count(action) for action in Action}
+        log.info("recovered: %s, strangers %d, stray disks %d", counts, len(plan.strangers), len(plan.stray_disks))
+
+    async def settle(self) -> None:
+        """Returns when everything swept in the background is swept."""
+        while self._background:
+            await asyncio.gather(*self._background, return_exceptions=True)
+
+    async def close(self) -> None:
+        self._exits.close()
+        for task in self._exiting:
+            task.cancel()
+        await asyncio.gather(*self._exiting, return_exceptions=True)
+        await self.settle()
+
+    # ---- steps; each is called with the sandbox's turn taken
+
+    async def _bear(self, handle: Handle, env: Mapping[str, str], key: bytes, otherwise: Action) -> Facts:
+        try:
+            if handle.state is HandleState.CREATING:
+                self._disks.make(handle.id, handle.limits.disk_mib)
+            engine_handle = await self._launch(handle, env, key)
+        except BaseException:
+            await self._undo(handle, otherwise)
+            raise
+        handle = self._handles.change(handle, HandleState.RUNNING, engine=engine_handle)
+        self._exits.watch(handle.id, engine_handle)
+        self._spawn(asyncio.to_thread(self._handles.sync, handle.id))
+        return self._born(handle)
+
+    async def _launch(self, handle: Handle, env: Mapping[str, str], key: bytes) -> EngineHandle:
+        template = handle.template
+        spec = SandboxSpec(
+            id=handle.id,
+            template=template,
+            limits=handle.limits,
+            hostname=handle.hostname,
+            disk=self._disks.path(handle.id),
+            key=key,
+            socket=self._places.agent_socket(handle.id),
+            config={
+                "id": handle.id,
+                "env": {**template.env, **env},
+                "workdir": template.workdir,
+                "python": template.python is not None,
+            },
+        )
+        await self._engine.prepare(template)
+        engine_handle = await self._engine.create(spec)
+        await health.check(spec.socket)
+        return engine_handle
+
+    async def _undo(self, handle: Handle, action: Action) -> None:
+        """The error on its way to the caller says more than one from here; what stays undone is for recovery."""
+        try:
+            await asyncio.shield(self._clean(handle) if action is Action.CLEAN else self._end(handle))
+        except AtollError as error:
+            log.warning("sandbox %s is left to recovery: %s", handle.id, error)
+
+    def _take_back(self, saved: Handle) -> None:
+        """A start that failed was no life of its own: the incarnation is the old one again."""
+        now = self._handles.get(saved.id)
+        if now is not None and now.state is HandleState.STOPPED:
+            self._handles.save(saved)
+
+    async def _end(self, handle: Handle) -> None:
+        self._exits.forget(handle.id)
+        handle = self._handles.change(handle, HandleState.STOPPING)
+        await self._engine.destroy(handle.id, handle.engine)
+        self._places.agent_socket(handle.id).unlink(missing_ok=True)
+        self._handles.change(handle, HandleState.STOPPED, engine=None)
+        await asyncio.to_thread(self._handles.sync, handle.id)
+
+    async def _clean(self, handle: Handle) -> None:
+        self._exits.forget(handle.id)
+        handle = self._handles.change(handle, HandleState.DESTROYING)
+        await self._engine.destroy(handle.id, handle.engine)
+        self._places.agent_socket(handle.id).unlink(missing_ok=True)
+        self._spawn(self._sweep(handle.id))
+
+    async def _sweep(self, sandbox_id: str) -> None:
+        """Off the caller's path: taking a large image's blocks back can take the file system a while."""
+        await asyncio.to_thread(self._disks.remove, sandbox_id)
+        self._handles.remove(sandbox_id)
+
+    async def _set_paused(self, sandbox_id: str, incarnation: int, wanted: HandleState) -> Facts:
+        async with self._turns(sandbox_id):
+            handle = self._expect(sandbox_id, incarnation)
+            if handle.state not in (HandleState.RUNNING, HandleState.PAUSED):
+                raise Conflict(f"the sandbox is {handle.state.value}")
+            if handle.state is not wanted:
+                await self._change_paused(handle, wanted)
+        return {}
+
+    async def _change_paused(self, handle: Handle, wanted: HandleState) -> None:
+        try:
+            await self._apply_pause(self._handles.change(handle, wanted))
+        except Unavailable:
+            raise  # what was saved is applied again when the engine is back
+        except AtollError:
+            self._handles.save(handle)
+            raise
+
+    async def _apply_pause(self, handle: Handle) -> None:
+        if not isinstance(self._engine, Pausable):
+            raise Unsupported("this engine cannot pause a sandbox")
+        assert handle.engine is not None, "running and paused sandboxes have an engine handle"
+        act = self._engine.pause if handle.state is HandleState.PAUSED else self._engine.resume
+        await act(handle.id, handle.engine)
+
+    async def _apply(self, sandbox_id: str, action: Action) -> None:
+        async with self._turns(sandbox_id, gate=False):
+            handle = self._handles.get(sandbox_id)
+            if handle is None or action is Action.KEEP:
+                return
+            if action is Action.CLEAN:
+                await self._clean(handle)
+            elif action is Action.END:
+                await self._end_and_tell(handle, "its processes ended while nobody watched")
+            else:
+                await self._adopt(handle)
+
+    async def _adopt(self, handle: Handle) -> None:
+        assert handle.engine is not None, "a sandbox without an engine handle is never adopted"
+        if isinstance(self._engine, Pausable):
+            await self._apply_pause(handle)
+        self._exits.watch(handle.id, handle.engine)
+
+    async def _after_exit(self, sandbox_id: str, pid: int) -> None:
+        """While the engine is away there is nothing to end it with; recovery may see it first, or have looked before."""
+        await self._turns.opened()
+        async with self._turns(sandbox_id, gate=False):
+            handle = self._handles.get(sandbox_id)
+            if handle is None or handle.pid != pid or handle.state not in (HandleState.RUNNING, HandleState.PAUSED):
+                return
+            try:
+                await self._end_and_tell(handle, "its first process ended")
+            except Unavailable:
+                log.warning("sandbox %s ended while the launcher is away", sandbox_id)
+
+    async def _end_and_tell(self, handle: Handle, reason: str) -> None:
+        """Told also when something of it could not be ended, but not when recovery comes and tells."""
+        told = True
+        try:
+            await self._end(handle)
+        except Unavailable:
+            told = False
+            raise
+        finally:
+            if told:
+                self._emit("exited", {"id": handle.id, "incarnation": handle.incarnation, "reason": reason})
+
+    def _created_already(self, saved: Handle, order: Order) -> Facts:
+        """The server asks again when it lost our first answer."""
+        if saved.incarnation != order.incarnation:
+            raise _stale(saved)
+        if saved.state is not HandleState.RUNNING:
+            raise Conflict(f"the sandbox is {saved.state.value}")
+        return self._born(saved)
+
+    def _born(self, handle: Handle) -> Facts:
+        return {"socket": str(self._places.agent_socket(handle.id)), "pid": handle.pid}
+
+    def _known(self, sandbox_id: str) -> Handle:
+        handle = self._handles.get(sandbox_id)
+        if handle is None or handle.state not in VISIBLE:
+            raise NotFound("no such sandbox on this node")
+        return handle
+
+    def _expect(self, sandbox_id: str, incarnation: int) -> Handle:
+        """An older incarnation is a late action; a newer one is a start that the server counted and we failed."""
+        handle = self._handles.get(sandbox_id)
+        if handle is None:
+            raise NotFound("no such sandbox on this node")
+        if incarnation < handle.incarnation:
+            raise _stale(handle)
+        return handle
+
+    def _spawn(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]] | None = None) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        kept = self._background if tasks is None else tasks
+        kept.add(task)
+        task.add_done_callback(kept.discard)
+        task.add_done_callback(_log_failure)
+
+
+def _handle(order: Order, state: HandleState, template: Template, wrapped_key: str) -> Handle:
+    return Handle(
+        id=order.id,
+        incarnation=order.incarnation,
+        state=state,
+        template=template,
+        limits=order.limits,
+        hostname=order.hostname,
+        wrapped_key=wrapped_key,
+    )
+
+
+def _stale(handle: Handle) -> Conflict:
+    return Conflict("the sandbox has another incarnation", incarnation=handle.incarnation)
+
+
+async def _all(work: Iterable[Awaitable[None]]) -> None:
+    """Every one gets its try; then the first failure, if any, is raised."""
+    for result in await asyncio.gather(*work, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
+
+
+async def _or_log(work: Awaitable[None], sandbox_id: str) -> None:
+    """One sandbox that cannot be recovered does not keep the others waiting; an engine that is gone again does."""
+    try:
+        await work
+    except Unavailable:
+        raise
+    except AtollError:
+        log.exception("sandbox %s could not be recovered", sandbox_id)
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("background work failed", exc_info=error)

@@ -1,0 +1,77 @@
+"""The tables. Types are portable: what works only on one database lives in `engine.py`."""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, Boolean, Column, Double, Index, Integer, MetaData, String, Table, Text
+
+metadata = MetaData(naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "pk": "pk_%(table_name)s"})
+
+sandboxes = Table(
+    "sandboxes",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("incarnation", Integer, nullable=False),
+    Column("node_id", String(64), nullable=False),
+    Column("lease_until", Double),
+    Column("state", String(16), nullable=False),
+    Column("state_since", Double, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("organization_id", Integer, nullable=False),
+    Column("key_id", String(64), nullable=False),
+    Column("template", String(255), nullable=False),
+    Column("template_digest", String(128), nullable=False),
+    Column("workdir", Text, nullable=False),
+    Column("python", Boolean, nullable=False),
+    Column("limits", JSON, nullable=False),
+    Column("region", String(64), nullable=False),
+    Column("internet_access", Boolean, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("last_activity_at", Double, nullable=False),
+    Column("timeout_s", Integer),
+    Column("timeout_from", Double, nullable=False),
+    Column("ran_s", Double, nullable=False),
+    Column("check_at", Double),
+    Column("socket", Text, nullable=False),
+    Column("metadata", JSON, nullable=False),
+)
+Index(None, sandboxes.c.check_at)
+Index(None, sandboxes.c.organization_id, sandboxes.c.created_at, sandboxes.c.id)
+Index(None, sandboxes.c.node_id)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("organization_id", Integer, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("display", String(32), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("last_used_at", Double),
+    Column("revoked_at", Double),
+)
+Index(None, api_keys.c.digest, unique=True)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("at", Double, nullable=False),
+    Column("key_id", String(64), nullable=False),
+    Column("operation", String(64), nullable=False),
+    Column("outcome", String(64), nullable=False),
+    Column("sandbox_id", String(64)),
+    Column("request_id", String(64)),
+    Column("source", String(64)),
+    Column("detail", Text),
+)
+Index(None, audit.c.sandbox_id)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("region", String(64), nullable=False),
+    Column("seen_at", Double, nullable=False),
+    Column("lease_until", Double, nullable=False),
+)

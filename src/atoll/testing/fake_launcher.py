@@ -1,0 +1,181 @@
+"""A launcher without isolation, for tests that need no root: same requests, same events, the agent an ordinary process.
+
+    python -m atoll.testing.fake_launcher --socket PATH --run DIR --installation ID [--version TEXT]
+
+Never part of `atoll up`: it would run code unisolated. Like the real one it keeps nothing that it could not do without:
+given a handle by a node, it ends, pauses and measures sandboxes that an earlier one started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from atoll.core.errors import InternalError, InvalidInput, NotFound
+from atoll.listening import wait_listening
+from atoll.rpc import Connection, RpcServer, serve
+
+VERSION = "fake"
+AGENT_START_TIMEOUT_S = 20.0
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+Params = dict[str, Any]  # Any: JSON values of the launcher's requests
+
+
+class FakeLauncher:
+    def __init__(self, version: str = VERSION) -> None:
+        self._version = version
+        self.failing: set[str] = set()
+        """Methods that answer with an error."""
+        self._templates: set[str] = set()
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._server: RpcServer | None = None
+        self.ended = asyncio.Event()
+
+    async def listen(self, path: Path) -> None:
+        self._server = await serve(path, self._answer)
+
+    async def close(self) -> None:
+        """As if it had been killed: connections drop, agents live."""
+        assert self._server is not None
+        await self._server.close()
+
+    async def end(self) -> None:
+        """For a test's end: nothing of it is left."""
+        for process in self._processes.values():
+            process.kill()
+        await asyncio.gather(*self._waiting)
+        await self.close()
+
+    async def _answer(self, method: str, params: Params, _: Connection) -> Params | None:
+        methods: dict[str, Callable[[Params], Awaitable[Params | None]]] = {
+            "hello": self._hello,
+            "template": self._template,
+            "create": self._create,
+            "destroy": self._destroy,
+            "pause": self._pause,
+            "resume": self._resume,
+            "usage": self._usage,
+            "shutdown": self._shutdown,
+        }
+        if method not in methods:
+            raise InvalidInput(f"no method {method!r}")
+        if method in self.failing:
+            raise InternalError(f"{method} fails")
+        return await methods[method](params)
+
+    async def _hello(self, _: Params) -> Params:
+        entries = [{"id": identity, **_handle(process.pid)} for identity, process in self._processes.items()]
+        return {"version": self._version, "pid": os.getpid(), "sandboxes": entries}
+
+    async def _template(self, params: Params) -> None:
+        self._templates.add(params["name"])
+
+    async def _create(self, params: Params) -> Params:
+        if params["template"] not in self._templates:
+            raise NotFound("the template has no zygotes")
+        if not Path(params["disk"]).is_file() or not bytes.fromhex(params["key"]):
+            raise InternalError("no disk or no key")
+        config = params["config"] | {"workdir": "/tmp", "python": False}  # noqa: S108 - there is no /workspace, no seed
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "atoll.agent"),
+            *("--socket", params["socket"], "--config", json.dumps(config)),
+            stdin=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._processes[params["id"]] = process
+        task = asyncio.create_task(self._wait(params["id"], process))
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+        await wait_listening(Path(params["socket"]), AGENT_START_TIMEOUT_S)
+        return _handle(process.pid)
+
+    async def _wait(self, identity: str, process: asyncio.subprocess.Process) -> None:
+        await process.wait()
+        if self._processes.pop(identity, None) is not None and self._server is not None:
+            self._server.broadcast("exited", {"id": identity, "pid": process.pid})
+
+    async def _destroy(self, params: Params) -> None:
+        process = self._processes.pop(params["id"], None)
+        handle = params["handle"] if process is None else _handle(process.pid)
+        if handle and _stat(handle["pid"]) is not None and _handle(handle["pid"]) == _only_name(handle):
+            os.killpg(handle["pid"], signal.SIGKILL)
+            await _gone(handle["pid"])
+
+    async def _pause(self, params: Params) -> None:
+        os.kill(params["handle"]["pid"], signal.SIGSTOP)
+        while (stat := _stat(params["handle"]["pid"])) is not None and stat[0] != "T":
+            # Only a parent is told of a stop, and this one's parent may be a launcher before us.
+            await asyncio.sleep(0.001)
+
+    async def _resume(self, params: Params) -> None:
+        os.kill(params["handle"]["pid"], signal.SIGCONT)
+
+    async def _usage(self, params: Params) -> Params:
+        stat = _stat(params["handle"]["pid"])
+        if stat is None:
+            raise NotFound("the sandbox has ended")
+        return {
+            "cpu_seconds": (int(stat[11]) + int(stat[12])) / _TICKS,
+            "memory_bytes": int(stat[21]) * _PAGE,
+            "processes": 1,
+        }
+
+    async def _shutdown(self, _: Params) -> None:
+        asyncio.get_running_loop().call_soon(self.ended.set)
+
+
+def _stat(pid: int) -> list[str] | None:
+    """Fields from the third on; None when gone or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else fields
+
+
+def _handle(pid: int) -> Params:
+    stat = _stat(pid)
+    return {"pid": pid, "start_time": int(stat[19]) if stat else 0}
+
+
+def _only_name(handle: Params) -> Params:
+    return {"pid": handle["pid"], "start_time": handle["start_time"]}
+
+
+async def _gone(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        pidfd = os.pidfd_open(pid)
+        ended = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(pidfd, ended.set)
+        await ended.wait()
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser()
+    for name in ("--socket", "--run", "--installation"):
+        parser.add_argument(name, required=True)
+    parser.add_argument("--version", default=VERSION)
+    arguments = parser.parse_args()
+    launcher = FakeLauncher(arguments.version)
+    await launcher.listen(Path(arguments.socket))
+    await launcher.ended.wait()
+    await launcher.close()
+    os._exit(0)  # an orderly end of the loop would end the agents, which a launcher's end must not
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,226 @@
+"""A node without a machine: it keeps the states a real one would keep, and fails or waits when told to.
+
+`FakeNode` is a `core.ports.Node`; its `handle` speaks the node's RPC (`atoll.rpc.serve(path, node.handle)`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from atoll.core.errors import AtollError, Conflict, InvalidInput, NotFound, Unavailable
+from atoll.core.lifecycle import State
+from atoll.core.limits import Limits
+from atoll.core.ports import Birth, Capacity, Node, NodeHello, NodeSandbox
+from atoll.core.template import Template
+from atoll.rpc import Connection
+
+ROOMY = Capacity(
+    memory_available_mib=16_000,
+    memory_reserve_mib=1024,
+    memory_total_mib=24_000,
+    disk_available_mib=200_000,
+    disk_reserve_mib=20_000,
+    disk_total_mib=400_000,
+)
+
+TEMPLATES = (
+    Template(
+        name="base", digest="b0", layers=("/base",), display_name="Base", language="bash", python="/usr/bin/python3"
+    ),
+    Template(
+        name="code-interpreter",
+        digest="c0",
+        layers=("/code", "/base"),
+        display_name="Code Interpreter",
+        category="development",
+        language="python",
+        features=("python", "pandas"),
+        python="/usr/bin/python3",
+        created_at=1_700_000_000.0,
+    ),
+    Template(name="busybox", digest="x0", layers=("/busybox",), workdir="/"),
+)
+
+
+class FakeNode:
+    def __init__(
+        self, node_id: str = "node-1", region: str = "local", templates: Sequence[Template] = TEMPLATES
+    ) -> None:
+        self._node_id = node_id
+        self._region = region
+        self.templates = list(templates)
+        self.sandboxes: dict[str, NodeSandbox] = {}
+        self.births: list[Birth] = []
+        self.calls: list[tuple[str, str]] = []
+        self.room = ROOMY
+        self.running: dict[str, int] = {}
+        """What `live` answers."""
+        self._failures: dict[str, AtollError] = {}
+        self._gates: dict[str, asyncio.Event] = {}
+        self.entered = asyncio.Event()
+        """Set when a held method has been reached."""
+
+    # ---- the script
+
+    def fail(self, method: str, error: AtollError | None = None) -> None:
+        """Every call of `method` fails until `mend`; what it would have done is not done."""
+        self._failures[method] = error or Unavailable("the node does not answer")
+
+    def mend(self, method: str) -> None:
+        self._failures.pop(method, None)
+
+    def hold(self, method: str) -> asyncio.Event:
+        """Calls of `method` wait until the event is set."""
+        self.entered.clear()
+        return self._gates.setdefault(method, asyncio.Event())
+
+    async def _enter(self, method: str, sandbox_id: str = "") -> None:
+        self.calls.append((method, sandbox_id))
+        if (gate := self._gates.get(method)) is not None:
+            self.entered.set()
+            await gate.wait()
+        if (error := self._failures.get(method)) is not None:
+            raise error
+
+    # ---- Node
+
+    @property
+    def node_id(self) -> str:
+        return self._node_id
+
+    @property
+    def region(self) -> str:
+        return self._region
+
+    async def hello(self) -> NodeHello:
+        await self._enter("hello")
+        return NodeHello(self._node_id, self._region, "fake", tuple(self.templates))
+
+    async def create(self, birth: Birth) -> str:
+        await self._enter("create", birth.id)
+        return self._bear(birth)
+
+    async def start(self, birth: Birth) -> str:
+        await self._enter("start", birth.id)
+        if birth.incarnation < self._known(birth.id).incarnation:
+            raise Conflict("another incarnation")
+        return self._bear(birth)
+
+    async def stop(self, sandbox_id: str, incarnation: int) -> None:
+        await self._enter("stop", sandbox_id)
+        self._set(sandbox_id, incarnation, State.STOPPED)
+
+    async def destroy(self, sandbox_id: str, incarnation: int) -> None:
+        await self._enter("destroy", sandbox_id)
+        if sandbox_id in self.sandboxes:
+            self._expect(sandbox_id, incarnation)
+            del self.sandboxes[sandbox_id]
+
+    async def pause(self, sandbox_id: str, incarnation: int) -> None:
+        await self._enter("pause", sandbox_id)
+        self._set(sandbox_id, incarnation, State.PAUSED)
+
+    async def resume(self, sandbox_id: str, incarnation: int) -> None:
+        await self._enter("resume", sandbox_id)
+        self._set(sandbox_id, incarnation, State.RUNNING)
+
+    async def list(self) -> Sequence[NodeSandbox]:
+        await self._enter("list")
+        return list(self.sandboxes.values())
+
+    async def usage(self, sandbox_id: str) -> dict[str, Any]:  # Any: JSON values
+        await self._enter("usage", sandbox_id)
+        self._known(sandbox_id)
+        return {"cpu_seconds": 0.0, "memory_bytes": 0, "memory_limit_bytes": 0, "processes": 1, "disk_bytes": 0}
+
+    async def live(self, sandbox_id: str) -> int:
+        await self._enter("activity", sandbox_id)
+        return self.running.get(sandbox_id, 0)
+
+    async def capacity(self) -> Capacity:
+        await self._enter("capacity")
+        return self.room
+
+    def _bear(self, birth: Birth) -> str:
+        self.births.append(birth)
+        self.sandboxes[birth.id] = NodeSandbox(birth.id, birth.incarnation, State.RUNNING)
+        return f"/run/fake/s/{birth.id}.sock"
+
+    def _known(self, sandbox_id: str) -> NodeSandbox:
+        try:
+            return self.sandboxes[sandbox_id]
+        except KeyError:
+            raise NotFound("no such sandbox") from None
+
+    def _expect(self, sandbox_id: str, incarnation: int) -> NodeSandbox:
+        found = self._known(sandbox_id)
+        if found.incarnation != incarnation:
+            raise Conflict("another incarnation")
+        return found
+
+    def _set(self, sandbox_id: str, incarnation: int, state: State) -> None:
+        self.sandboxes[sandbox_id] = replace(self._expect(sandbox_id, incarnation), state=state)
+
+    # ---- RPC
+
+    async def handle(self, method: str, params: dict[str, Any], connection: Connection) -> dict[str, Any]:
+        match method:
+            case "hello":
+                hello = await self.hello()
+                templates = [template.to_wire() for template in hello.templates]
+                return {**asdict(hello), "templates": templates}
+            case "create":
+                return {"socket": await self.create(_birth(params)), "pid": 1}
+            case "start":
+                return {"socket": await self.start(_birth(params)), "pid": 1}
+            case "stop" | "destroy" | "pause" | "resume":
+                await getattr(self, method)(params["id"], params["incarnation"])
+                return {}
+            case "list":
+                return {"sandboxes": [asdict(found) for found in await self.list()]}
+            case "usage":
+                return await self.usage(params["id"])
+            case "activity":
+                return {"live": await self.live(params["id"])}
+            case "capacity":
+                return asdict(await self.capacity())
+        raise InvalidInput(f"no method {method!r}")
+
+
+def _birth(params: dict[str, Any]) -> Birth:  # Any: JSON values
+    return Birth(
+        id=params["id"],
+        incarnation=params["incarnation"],
+        template=params["template"],
+        limits=Limits.from_wire(params["limits"]),
+        env=params["env"],
+        internet_access=params.get("internet_access", True),
+    )
+
+
+class FakePlacement:
+    """One node, connected or not."""
+
+    def __init__(self, node: FakeNode) -> None:
+        self._node = node
+        self.connected = True
+        self._templates = {template.name: template for template in node.templates}
+
+    def place(self, template: str, region: str | None) -> Node:
+        return self.node(self._node.node_id)
+
+    def node(self, node_id: str) -> Node:
+        if not self.connected:
+            raise Unavailable("the node is not connected")
+        return self._node
+
+    def templates(self) -> Mapping[str, Template]:
+        return self._templates
+
+    async def refresh_templates(self) -> None:
+        if not self.connected:
+            raise Unavailable("the node is not connected")
+        self._templates = {template.name: template for template in (await self._node.hello()).templates}

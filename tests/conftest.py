@@ -1,0 +1,27 @@
+"""`--long`, and who may run what: a test that cannot run here is skipped by its name, saying why."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+SKIPS = {
+    "root": (lambda config: os.geteuid() != 0, "needs root, namespaces and loop devices: run as root"),
+    "long": (lambda config: not config.getoption("--long"), "takes long: run with --long"),
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="Run the long tests too.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long: takes long, runs with --long only")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        for name, (applies, reason) in SKIPS.items():
+            if item.get_closest_marker(name) and applies(config):
+                item.add_marker(pytest.mark.skip(reason=f"{item.name} {reason}"))

@@ -1,0 +1,88 @@
+"""The agent and the real interpreter side, together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def python_agent(start_agent):
+    theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    source = os.path.abspath(os.path.join(os.path.dirname(__file__), "../../../src"))
+    seed = subprocess.Popen(
+        [sys.executable, "-m", "atoll.agent.runner", "--seed-fd", str(theirs.fileno())],
+        pass_fds=[theirs.fileno()],
+        env={**os.environ, "PYTHONPATH": source},
+    )
+    agent = start_agent(seed=ours)
+    theirs.close()
+    ours.close()
+    yield agent
+    agent.stop()
+    seed.wait()
+
+
+async def test_state_stays_and_the_last_value_is_shown(python_agent):
+    await python_agent.execute("default", "x = 20")
+    result = await python_agent.execute("default", "print('hi'); x + 1")
+    assert result.stdout == b"hi\n"
+    (value,) = result.objects
+    assert (value["type"], value["data"]["text/plain"]) == ("result", "21")
+    assert result.end.items() >= {"status": "ok", "execution_count": 2}.items()
+
+
+async def test_an_exception_is_told(python_agent):
+    result = await python_agent.execute("default", "1/0")
+    assert result.end["status"] == "error"
+    assert result.objects[0]["name"] == "ZeroDivisionError"
+
+
+async def test_endless_loops_end_at_the_time_limit_and_the_state_stays(python_agent):
+    await python_agent.execute("default", "x = 1")
+    result = await python_agent.execute("default", "while True: pass", timeout_s=0.2)
+    assert result.end["status"] == "timed_out"
+    assert (await python_agent.execute("default", "print(x)")).stdout == b"1\n"
+
+
+async def test_an_exit_and_a_kill_end_the_cell_as_died_and_the_next_one_starts_anew(python_agent):
+    for code in ("import os; os._exit(3)", "import os; os.kill(os.getpid(), 9)"):
+        result = await python_agent.execute("default", f"print('x'); {code}")
+        assert (result.stdout, result.end["status"]) == (b"x\n", "died")
+    assert (await python_agent.execute("default", "1")).end.items() >= {"status": "ok", "execution_count": 1}.items()
+
+
+async def test_environment_and_directory_reach_the_cell(python_agent):
+    (python_agent.workdir / "sub").mkdir()
+    await python_agent.request("PATCH", "/env", {"env": {"WIDE": "w", "GONE": "g"}})
+    code = "import os; print(os.environ.get('WIDE'), os.environ.get('GONE'), os.environ.get('CELL'), os.getcwd())"
+    wd = python_agent.workdir
+    assert (await python_agent.execute("default", code)).stdout.decode() == f"w g None {wd}\n"
+    await python_agent.request("PATCH", "/env", {"env": {"WIDE": "v", "GONE": None}})
+    result = await python_agent.execute("default", code, env={"CELL": "c"}, cwd=f"{wd}/sub")
+    assert result.stdout.decode() == f"v None c {wd}/sub\n"
+
+
+async def test_a_program_that_a_cell_started_ends_with_the_context(python_agent):
+    code = "import subprocess; p = subprocess.Popen(['setsid', 'sleep', '1000']); print(p.pid)"
+    pid = int((await python_agent.execute("default", code)).stdout)
+    fd = os.pidfd_open(pid)
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_reader(fd, ended.set)
+    assert (await python_agent.request("DELETE", "/contexts/default")).status == 200
+    await ended.wait()
+    asyncio.get_running_loop().remove_reader(fd)
+    os.close(fd)
+
+
+async def test_contexts_run_side_by_side(python_agent):
+    await python_agent.request("POST", "/contexts", {"id": "other"})
+    await python_agent.execute("default", "x = 'default'")
+    await python_agent.execute("other", "x = 'other'")
+    results = await asyncio.gather(*(python_agent.execute(name, "print(x)") for name in ("default", "other")))
+    assert [result.stdout for result in results] == [b"default\n", b"other\n"]

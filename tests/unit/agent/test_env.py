@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import pytest
+
+from atoll.agent.env import Environment, checked
+from atoll.agent.errors import AgentError
+from atoll.agent.users import User
+
+USER = User("user", 1000, 1000, (1000,), "/home/user", "/bin/bash")
+ROOT = User("root", 0, 0, (0,), "/root", "/bin/sh")
+
+
+def environment(**values: str) -> Environment:
+    return Environment(USER, "/workspace", values)
+
+
+def test_base_values_are_there_at_the_start():
+    values = environment(A="1").values
+    assert values.items() >= {"HOME": "/home/user", "USER": "user", "PWD": "/workspace", "A": "1"}.items()
+    assert values.keys() >= {"PATH", "SHELL", "LANG", "TERM"}
+
+
+def test_the_request_wins_over_the_sandbox_and_the_sandbox_over_the_base():
+    env = environment(LANG="de_DE", A="sandbox", B="sandbox").for_program(USER, "/w", {"B": "request"})
+    assert (env["LANG"], env["A"], env["B"], env["PWD"]) == ("de_DE", "sandbox", "request", "/w")
+
+
+def test_root_has_roots_home_unless_the_caller_chose_one():
+    env = environment().for_program(ROOT, "/", {})
+    assert (env["HOME"], env["USER"], env["LOGNAME"], env["SHELL"]) == ("/root", "root", "root", "/bin/sh")
+    assert environment(HOME="/chosen").for_program(ROOT, "/", {})["HOME"] == "/chosen"
+
+
+def test_replacing_forgets_and_merging_keeps_and_null_removes():
+    env = environment(A="1", B="2")
+    env.merge({"B": None, "C": "3", "D": None})
+    assert env.values.items() >= {"A": "1", "C": "3"}.items()
+    assert "B" not in env.values
+    env.replace({"X": "y"})
+    assert env.values == {"X": "y"}
+    assert env.for_program(USER, "/", {})["PATH"]
+
+
+@pytest.mark.parametrize("values", ["x", [], {"A": 1}, {"": "x"}, {"A=B": "x"}, {"A": "\0"}, {"A\0": ""}])
+def test_what_is_no_environment_is_invalid_and_changes_nothing(values):
+    env = environment(A="1")
+    before = dict(env.values)
+    for change in (env.replace, env.merge):
+        with pytest.raises(AgentError) as error:
+            change(values)
+        assert error.value.kind == "invalid"
+    assert env.values == before
+
+
+def test_an_environment_is_bounded():
+    for values in ({str(number): "" for number in range(1001)}, {"A": "x" * 1024 * 1024}):
+        with pytest.raises(AgentError) as error:
+            checked(values)
+        assert error.value.kind == "too_large"
+    env = environment()
+    with pytest.raises(AgentError):
+        env.merge({str(number): "" for number in range(995)})
+
+
+async def test_programs_see_the_sandbox_wide_variables(start_agent):
+    agent = start_agent(env={"FROM_CONFIG": "1"})
+    assert (await agent.request("GET", "/env")).json()["env"]["FROM_CONFIG"] == "1"
+    await agent.request("PATCH", "/env", {"env": {"A": "patched", "FROM_CONFIG": None}})
+    result = await agent.run("sh", "-c", "echo $A:$B:$FROM_CONFIG", env={"B": "request"})
+    assert result.stdout == b"patched:request:\n"
+    reply = await agent.request("PUT", "/env", {"env": {"ONLY": "x"}})
+    assert reply.json() == {"env": {"ONLY": "x"}}
+    assert (await agent.run("sh", "-c", "echo $A:$ONLY:${PATH:+path}")).stdout == b":x:path\n"
+    assert (await agent.request("PUT", "/env", {"env": {"A": 1}})).status == 400

@@ -1,0 +1,459 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from atoll.agent.errors import AgentError
+from atoll.agent.plumbing import unbuffered
+from atoll.agent.process_spec import Spec, timeout
+from atoll.agent.processes import Status, outcome
+from atoll.agent.signals import signal_number
+
+gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+
+
+async def gone(pid: int) -> None:
+    """Returns when the process has ended; a pidfd is readable then."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_reader(fd, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        asyncio.get_running_loop().remove_reader(fd)
+        os.close(fd)
+
+
+async def wait_for_end(agent, process_id: str):
+    return (await agent.outcome("GET", f"/processes/{process_id}/attach")).end["process"]
+
+
+async def test_output_exit_code_and_record_of_a_program(agent):
+    result = await agent.run("sh", "-c", "echo out; echo err >&2; exit 3")
+    assert (result.stdout, result.stderr) == (b"out\n", b"err\n")
+    assert result.start["process"]["status"] == "running"
+    record = result.end["process"]
+    assert (record["status"], record["exit_code"], record["signal"]) == ("exited", 3, None)
+    assert record["started_at"] <= record["ended_at"]
+    assert 0 < result.end["duration_s"] < 10
+
+
+async def test_a_program_ended_by_a_signal_says_which(agent):
+    record = (await agent.run("sh", "-c", "kill -SEGV $$")).end["process"]
+    assert (record["status"], record["exit_code"], record["signal"]) == ("killed", 139, "SIGSEGV")
+
+
+async def test_a_program_that_cannot_be_started_is_an_error_before_any_stream(agent, tmp_path):
+    (tmp_path / "plain").write_text("text")
+    (tmp_path / "noexec").write_text("\0\0\0\0")
+    (tmp_path / "noexec").chmod(0o755)
+    for argv, status, kind in [
+        (["no-such-program"], 404, "not_found"),
+        ([str(tmp_path / "plain")], 403, "permission"),
+        ([str(tmp_path / "noexec")], 400, "invalid"),
+        (["true", "x" * 200_000], 413, "too_large"),
+    ]:
+        reply = await agent.request("POST", "/processes", {"argv": argv})
+        assert (reply.status, reply.json()["kind"]) == (status, kind), argv
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {},
+        {"argv": []},
+        {"argv": "true"},
+        {"argv": [""]},
+        {"argv": ["a\0b"]},
+        {"argv": [1]},
+        {"argv": ["true"], "env": {"A=B": "x"}},
+        {"argv": ["true"], "env": {"A": 1}},
+        {"argv": ["true"], "cwd": "relative"},
+        {"argv": ["true"], "cwd": "/a\0b"},
+        {"argv": ["true"], "timeout_s": 0},
+        {"argv": ["true"], "timeout_s": -1},
+        {"argv": ["true"], "timeout_s": "1"},
+        {"argv": ["true"], "timeout_s": True},
+        {"argv": ["true"], "pty": {"cols": 0, "rows": 1}},
+        {"argv": ["true"], "pty": 1},
+        {"argv": ["true"], "files": {"../x": ""}},
+        {"argv": ["true"], "files": {"/x": ""}},
+        {"argv": ["true"], "files": {"a//b": ""}},
+        {"argv": ["true"], "attach": "yes"},
+        {"argv": ["true"], "user": 1000},
+    ],
+)
+def test_a_malformed_specification_is_invalid(spec):
+    with pytest.raises(AgentError) as error:
+        Spec.of(spec, "/workspace")
+    assert error.value.kind == "invalid"
+
+
+async def test_a_lone_surrogate_in_argv_is_a_byte(agent):
+    result = await agent.run("printf", "%s", "\udcff")
+    assert result.stdout == b"\xff"
+
+
+async def test_text_that_is_no_text_is_invalid(agent):
+    reply = await agent.request("POST", "/processes", {"argv": ["true", "\ud800"]})
+    assert (reply.status, reply.json()["kind"]) == (400, "invalid")
+
+
+async def test_output_arrives_while_the_program_runs_and_in_the_order_of_the_two_streams(agent):
+    script = "for i in 1 2 3; do echo out$i; read x; echo err$i >&2; read x; done"
+    spec = {"argv": ["sh", "-c", script], "stdin": True}
+    seen = b""
+    async with agent.stream("POST", "/processes", spec) as stream:
+        process_id = (await stream.next_json())["process"]["id"]
+        for _ in range(6):
+            frame = await stream.next()
+            seen += frame.type + frame.payload
+            await agent.request("POST", f"/processes/{process_id}/stdin", b"\n")
+        await stream.rest()
+    assert seen == b"Oout1\nEerr1\nOout2\nEerr2\nOout3\nEerr3\n"
+
+
+async def test_python_that_does_not_flush_is_seen_at_once(agent):
+    spec = {"argv": ["python3", "-c", "print('waiting'); input()"], "stdin": True}
+    async with agent.stream("POST", "/processes", spec) as stream:
+        process_id = (await stream.next_json())["process"]["id"]
+        await stream.until(b"waiting\n")
+        await agent.request("DELETE", f"/processes/{process_id}/stdin")
+        await stream.rest()
+
+
+@gcc
+async def test_a_c_program_that_does_not_flush_is_seen_at_once(agent, c_program):
+    spec = {"argv": [c_program('puts("waiting"); getchar(); _exit(0);')], "stdin": True}
+    async with agent.stream("POST", "/processes", spec) as stream:
+        process_id = (await stream.next_json())["process"]["id"]
+        await stream.until(b"waiting\n")
+        await agent.request("DELETE", f"/processes/{process_id}/stdin")
+        await stream.rest()
+
+
+@gcc
+async def test_the_last_program_of_a_pipeline_is_line_buffered(agent):
+    spec = {"argv": ["sh", "-c", "cat | grep a"], "stdin": True}
+    async with agent.stream("POST", "/processes", spec) as stream:
+        process_id = (await stream.next_json())["process"]["id"]
+        await agent.request("POST", f"/processes/{process_id}/stdin", b"a line\nno\n")
+        await stream.until(b"a line\n")
+        await agent.request("DELETE", f"/processes/{process_id}/stdin")
+        await stream.rest()
+
+
+@gcc
+async def test_a_program_that_writes_to_another_pipe_keeps_its_buffer(agent, c_program):
+    program = c_program('puts("kept"); _exit(0);')
+    assert (await agent.run(program)).stdout == b"kept\n"
+    assert (await agent.run("sh", "-c", f"{program} | cat")).stdout == b""
+
+
+def test_the_callers_own_preload_comes_first(tmp_path):
+    added = unbuffered({"LD_PRELOAD": "mine.so"}, 1, "/x/lineflush.so")
+    assert added["LD_PRELOAD"] == "mine.so:/x/lineflush.so"
+    assert unbuffered({"PYTHONUNBUFFERED": ""}, 1, None) == {"PYTHONUNBUFFERED": ""}
+
+
+async def test_the_time_limit_kills_the_group_and_what_left_it(agent):
+    script = "setsid sleep 1000 & echo $!; sleep 1000 & echo $!; wait"
+    async with agent.stream("POST", "/processes", {"argv": ["bash", "-c", script], "timeout_s": 0.3}) as stream:
+        await stream.next_json()
+        children = (await stream.until(b"\n")).split()
+        if len(children) < 2:
+            children += (await stream.until(b"\n")).split()
+        end = (await stream.rest())[-1].json()["process"]
+    assert (end["status"], end["exit_code"]) == ("timed_out", 124)
+    await asyncio.gather(*(gone(int(pid)) for pid in children))
+
+
+async def test_a_double_forked_daemon_is_reached_by_its_mark(agent):
+    script = "(setsid sh -c 'echo $$; exec sleep 1000' &) ; exit 0"
+    async with agent.stream("POST", "/processes", {"argv": ["bash", "-c", script]}) as stream:
+        process_id = (await stream.next_json())["process"]["id"]
+        pid = int(await stream.until(b"\n"))
+        end = (await stream.rest())[-1].json()
+    assert end["process"]["status"] == "exited"
+    assert end["duration_s"] >= 0.2
+    os.kill(pid, 0)
+    reply = await agent.request("POST", f"/processes/{process_id}/signal", {"signal": "SIGKILL"})
+    assert reply.json()["process"]["status"] == "exited"
+    await gone(pid)
+
+
+async def test_a_background_child_may_go_on_printing_after_the_end(agent):
+    script = "(for i in 1 2 3; do echo tick; read x </proc/self/fd/3; done; echo survived >&4) & echo $!"
+    reading, writing = agent.workdir / "in", agent.workdir / "out"
+    os.mkfifo(reading)
+    os.mkfifo(writing)
+    out = os.open(writing, os.O_RDWR | os.O_NONBLOCK)
+    feed = os.open(reading, os.O_RDWR)
+    arrived = asyncio.Event()
+    asyncio.get_running_loop().add_reader(out, arrived.set)
+    result = await agent.run("bash", "-c", script.join((f"exec 3<>{reading} 4>{writing}; ", "")))
+    assert result.end["process"]["status"] == "exited"
+    os.write(feed, b"\n\n\n")
+    await arrived.wait()
+    asyncio.get_running_loop().remove_reader(out)
+    assert os.read(out, 100) == b"survived\n"
+    os.close(out)
+    os.close(feed)
+
+
+async def test_a_program_that_closes_its_output_early_still_ends_with_its_own_exit(agent):
+    result = await agent.run("sh", "-c", "exec >&- 2>&-; sleep 0.05; exit 7")
+    assert result.end["process"]["exit_code"] == 7
+
+
+async def test_without_attachment_output_goes_to_the_ring(agent):
+    reply = await agent.request("POST", "/processes", {"argv": ["sh", "-c", "echo a; echo b >&2"], "attach": False})
+    process_id = reply.json()["process"]["id"]
+    await wait_for_end(agent, process_id)
+    shown = (await agent.request("GET", f"/processes/{process_id}")).json()
+    assert (shown["stdout"], shown["stderr"], shown["truncated"]) == ("a\n", "b\n", 0)
+    listed = (await agent.request("GET", "/processes")).json()["processes"]
+    assert process_id in {record["id"] for record in listed}
+
+
+async def test_the_ring_keeps_the_last_mebibyte(agent):
+    script = "yes | head -c 3000000; echo; echo the end"
+    reply = await agent.request("POST", "/processes", {"argv": ["sh", "-c", script], "attach": False})
+    process_id = reply.json()["process"]["id"]
+    await wait_for_end(agent, process_id)
+    shown = (await agent.request("GET", f"/processes/{process_id}")).json()
+    assert len(shown["stdout"]) == 1024 * 1024
+    assert shown["stdout"].endswith("the end\n")
+    assert shown["truncated"] == 3000009 - 1024 * 1024
+
+
+async def test_attaching_gives_the_ring_first_and_then_what_comes(agent):
+    spec = {"argv": ["sh", "-c", "echo early; read x; echo late"], "stdin": True, "attach": False}
+    process_id = (await agent.request("POST", "/processes", spec)).json()["process"]["id"]
+    async with agent.stream("GET", f"/processes/{process_id}/attach") as first:
+        await first.next_json()
+        await first.until(b"early\n")
+        async with agent.stream("GET", f"/processes/{process_id}/attach") as second:
+            await second.next_json()
+            await second.until(b"early\n")
+            await agent.request("POST", f"/processes/{process_id}/stdin", b"\n")
+            for stream in (first, second):
+                assert await stream.until(b"late\n") == b"late\n"
+                await stream.rest()
+
+
+async def test_a_slow_reader_slows_the_program_and_costs_no_memory(agent):
+    before = agent.memory_kib()
+    async with agent.stream("POST", "/processes", {"argv": ["head", "-c", "150000000", "/dev/zero"]}) as stream:
+        frames = size = 0
+        async for frame in stream._frames:
+            frames += 1
+            size += len(frame.payload) if frame.type == b"O" else 0
+            if frames % 500 == 0:
+                assert agent.memory_kib() - before < 8192
+    assert size == 150_000_000
+
+
+async def test_output_nobody_reads_costs_no_memory(agent):
+    spec = {"argv": ["head", "-c", "150000000", "/dev/zero"], "attach": False}
+    before = agent.memory_kib()
+    process_id = (await agent.request("POST", "/processes", spec)).json()["process"]["id"]
+    assert (await wait_for_end(agent, process_id))["exit_code"] == 0
+    assert agent.memory_kib() - before < 8192
+
+
+async def test_a_client_that_goes_away_ends_the_program_when_it_said_so(agent):
+    spec = {"argv": ["sh", "-c", "echo $$; exec sleep 1000"], "kill_on_disconnect": True}
+    async with agent.stream("POST", "/processes", spec) as stream:
+        await stream.next_json()
+        pid = int(await stream.until(b"\n"))
+    await gone(pid)
+
+
+async def test_a_client_that_goes_away_leaves_the_program_running_otherwise(agent):
+    spec = {"argv": ["sh", "-c", "echo $$; read x; echo still here"], "stdin": True}
+    async with agent.stream("POST", "/processes", spec) as stream:
+        process_id = (await stream.next_json())["process"]["id"]
+        await stream.until(b"\n")
+    await agent.request("POST", f"/processes/{process_id}/stdin", b"\n")
+    result = await agent.outcome("GET", f"/processes/{process_id}/attach")
+    assert result.stdout.endswith(b"still here\n")
+
+
+async def test_signals_by_name(agent):
+    spec = {"argv": ["sh", "-c", "trap 'echo got it; exit 5' TERM; echo ready; while :; do sleep 0.01; done"]}
+    async with agent.stream("POST", "/processes", spec) as stream:
+        process_id = (await stream.next_json())["process"]["id"]
+        await stream.until(b"ready\n")
+        reply = await agent.request("POST", f"/processes/{process_id}/signal", {"signal": "SIGTERM", "tree": False})
+        assert reply.status == 200
+        await stream.until(b"got it\n")
+        assert (await stream.rest())[-1].json()["process"]["exit_code"] == 5
+    reply = await agent.request("POST", f"/processes/{process_id}/signal", {"signal": "SIGTERM"})
+    assert reply.json()["process"]["exit_code"] == 5
+    assert (await agent.request("POST", f"/processes/{process_id}/signal", {"signal": "SIGNO"})).status == 400
+    assert (await agent.request("POST", "/processes/nobody/signal", {})).status == 404
+
+
+def test_signal_numbers():
+    assert signal_number("SIGKILL") == signal_number("kill") == signal_number(9) == signal.SIGKILL
+    for wrong in ("", "SIG_DFL", 0, 1000, None, True):
+        with pytest.raises(AgentError):
+            signal_number(wrong)
+
+
+async def test_stdin_is_delivered_and_closed(agent):
+    async with agent.stream("POST", "/processes", {"argv": ["wc", "-c"], "stdin": True}) as stream:
+        process_id = (await stream.next_json())["process"]["id"]
+        for _ in range(3):
+            await agent.request("POST", f"/processes/{process_id}/stdin", b"x" * 300_000)
+        await agent.request("DELETE", f"/processes/{process_id}/stdin")
+        assert await stream.until(b"\n") == b"900000\n"
+        await stream.rest()
+
+
+async def test_stdin_that_nobody_reads_ends_with_the_program(agent):
+    async with agent.stream("POST", "/processes", {"argv": ["sleep", "1000"], "stdin": True}) as stream:
+        process_id = (await stream.next_json())["process"]["id"]
+        path = f"/processes/{process_id}"
+        writing = asyncio.create_task(agent.request("POST", f"{path}/stdin", b"x" * 1_000_000))
+        await agent.request("POST", f"{path}/signal", {"signal": "SIGKILL"})
+        assert (await writing).status == 400
+        await stream.rest()
+    assert (await agent.request("POST", f"{path}/stdin", b"x")).status == 400
+
+
+async def test_stdin_of_a_program_without_one_is_invalid(agent):
+    process_id = (await agent.run("true")).end["process"]["id"]
+    assert (await agent.request("POST", f"/processes/{process_id}/stdin", b"x")).status == 400
+
+
+async def test_files_are_put_where_argv_says_and_removed_at_the_end(agent):
+    files = {"main.sh": "echo $0; cat $(dirname $0)/sub/data", "sub/data": "é\n"}
+    result = await agent.run("sh", "{dir}/main.sh", files=files)
+    path, text = result.stdout.decode().splitlines()
+    assert text == "é"
+    # the removal is a task of its own; a second program's start comes after it
+    await agent.run("true")
+    assert not Path(path).parent.exists()
+
+
+async def test_a_missing_directory_is_made_when_its_parent_is_writable(agent, tmp_path):
+    assert (await agent.run("pwd", cwd=str(tmp_path / "new"))).stdout == f"{tmp_path}/new\n".encode()
+    reply = await agent.request("POST", "/processes", {"argv": ["true"], "cwd": str(tmp_path / "a/b")})
+    assert (reply.status, reply.json()["kind"]) == (404, "not_found")
+    (tmp_path / "file").write_text("")
+    reply = await agent.request("POST", "/processes", {"argv": ["true"], "cwd": str(tmp_path / "file")})
+    assert (reply.status, reply.json()["kind"]) == (409, "not_a_directory")
+
+
+async def test_a_program_that_is_not_to_be_recorded_leaves_no_record(agent):
+    process_id = (await agent.run("true", record=False)).end["process"]["id"]
+    assert (await agent.request("GET", f"/processes/{process_id}")).status == 404
+
+
+async def test_a_terminal_echoes_and_is_the_controlling_one(agent):
+    spec = {"argv": ["sh", "-c", "tty </dev/tty; read x; echo got $x"], "pty": {"cols": 80, "rows": 24}}
+    async with agent.stream("POST", "/processes", spec) as stream:
+        process_id = (await stream.next_json())["process"]["id"]
+        assert b"/dev/" in await stream.until(b"\n")
+        await agent.request("POST", f"/processes/{process_id}/stdin", b"typed\n")
+        seen = await stream.until(b"got typed")
+        assert seen.startswith(b"typed\r\n")
+        frames = await stream.rest()
+    assert {frame.type for frame in frames} <= {b"O", b"J"}
+    assert frames[-1].json()["process"]["pty"] is True
+
+
+async def test_a_terminal_has_its_size_and_can_be_resized(agent):
+    script = "stty size; trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.01; done"
+    async with agent.stream(
+        "POST", "/processes", {"argv": ["sh", "-c", script], "pty": {"cols": 100, "rows": 30}}
+    ) as stream:
+        process_id = (await stream.next_json())["process"]["id"]
+        assert b"30 100" in await stream.until(b"ready\r\n")
+        await agent.request("POST", f"/processes/{process_id}/resize", {"cols": 90, "rows": 20})
+        await stream.until(b"20 90")
+        await stream.rest()
+    process_id = (await agent.run("true")).end["process"]["id"]
+    assert (await agent.request("POST", f"/processes/{process_id}/resize", {"cols": 1, "rows": 1})).status == 400
+
+
+async def test_control_c_in_a_terminal_interrupts(agent):
+    spec = {"argv": ["sh", "-c", "echo ready; exec sleep 1000"], "pty": {"cols": 80, "rows": 24}}
+    async with agent.stream("POST", "/processes", spec) as stream:
+        process_id = (await stream.next_json())["process"]["id"]
+        await stream.until(b"ready")
+        await agent.request("POST", f"/processes/{process_id}/stdin", b"\x03")
+        assert (await stream.rest())[-1].json()["process"]["signal"] == "SIGINT"
+
+
+async def test_programs_have_default_signals_and_no_descriptor_of_ours(agent):
+    result = await agent.run("sh", "-c", "grep -E 'SigIgn|SigBlk' /proc/self/status; ls /proc/self/fd")
+    lines = result.stdout.split()
+    assert lines[1] == lines[3] == b"0" * 16
+    assert {int(fd) for fd in lines[4:]} <= {0, 1, 2, 3}  # 3 is ls's own
+
+
+async def test_a_program_is_preferred_as_the_oom_victim(agent):
+    spec = {"argv": ["sh", "-c", "read x; cat /proc/self/oom_score_adj"], "stdin": True}
+    async with agent.stream("POST", "/processes", spec) as stream:
+        process_id = (await stream.next_json())["process"]["id"]
+        await agent.request("POST", f"/processes/{process_id}/stdin", b"\n")
+        assert await stream.until(b"\n") == b"300\n"
+        await stream.rest()
+
+
+async def test_orphans_are_reaped(agent):
+    result = await agent.run("bash", "-c", "(sh -c 'echo $$; read x' <&0 &) ", stdin=True)
+    pid = int(result.stdout)
+    await gone(pid)
+    await agent.run("true")
+    assert not Path(f"/proc/{pid}").exists()
+
+
+async def test_many_programs_at_once(agent):
+    results = await asyncio.gather(*(agent.run("sh", "-c", f"exit {number}") for number in range(50)))
+    assert [result.end["process"]["exit_code"] for result in results] == list(range(50))
+
+
+@pytest.mark.parametrize(
+    ("wait_status", "timed_out", "expected"),
+    [
+        (0, False, (Status.EXITED, 0, None)),
+        (3 << 8, False, (Status.EXITED, 3, None)),
+        (signal.SIGKILL, False, (Status.KILLED, 137, "SIGKILL")),
+        (signal.SIGKILL, True, (Status.TIMED_OUT, 124, "SIGKILL")),
+        (0, True, (Status.TIMED_OUT, 124, None)),
+        (34, False, (Status.KILLED, 162, "SIGRTMIN")),
+        (36, False, (Status.KILLED, 164, "SIG36")),
+    ],
+)
+def test_outcomes(wait_status, timed_out, expected):
+    assert outcome(wait_status, timed_out) == expected
+
+
+def test_time_limits():
+    assert timeout(None) is None
+    assert timeout(1) == 1.0
+
+
+@pytest.fixture
+def c_program(tmp_path):
+    def build(body: str) -> str:
+        source = tmp_path / "program.c"
+        source.write_text(f"#include <stdio.h>\n#include <unistd.h>\nint main(void) {{ {body} }}\n")
+        target = tmp_path / "program"
+        subprocess.run(["gcc", "-o", str(target), str(source)], check=True)
+        return str(target)
+
+    return build

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+from rich.console import Console
+
+from atoll import compose, supervisor
+from atoll.cli import main as entry
+from atoll.cli.main import cli
+from atoll.cli.ps import sandboxes
+from atoll.cli.up import require_isolation
+from atoll.core.check import Check
+from atoll.core.errors import AuthenticationFailed, Unavailable, Unsupported
+from atoll.core.settings import Places
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    directory = tmp_path / "data"
+    directory.mkdir()
+    return directory
+
+
+def invoke(*arguments: object, data: Path | None = None) -> Result:
+    result = CliRunner().invoke(cli, [*map(str, arguments), *(("--data-dir", str(data)) if data else ())])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+# ---- keys
+
+
+def test_a_key_is_made_listed_and_revoked(data: Path) -> None:
+    made = json.loads(invoke("keys", "create", "laptop", "--json", data=data).output)
+    assert made["key"].startswith("e2b_")
+    assert len(made["key"]) == 44
+    invoke("keys", "revoke", made["id"], data=data)
+    (listed,) = json.loads(invoke("keys", "list", "--json", data=data).output)
+    assert (listed["id"], listed["name"]) == (made["id"], "laptop")
+    assert listed["revoked"] is not None
+    assert made["key"] not in json.dumps(listed)
+
+
+def test_the_text_of_create_is_the_key_alone(data: Path) -> None:
+    output = invoke("keys", "create", "ci", data=data).output
+    assert output.strip() == output.split()[0]
+
+
+def test_the_table_of_no_keys_says_how_to_make_one(data: Path) -> None:
+    assert "atoll keys create" in invoke("keys", "list", data=data).output
+
+
+# ---- errors and exit codes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "text"),
+    [
+        (["keys", "list", "--data-dir", "/nonexistent"], 1, "atoll up"),
+        (["up", "--listen", "nonsense"], 2, "--listen"),
+        (["up", "--inactivity", "soon"], 2, "--inactivity"),
+        (["keys", "create", " ", "--data-dir", "."], 2, "name"),
+        (["nonsense"], 2, "No such command"),
+        (["ps", "--data-dir", "/nonexistent"], 1, "atoll up"),
+    ],
+)
+def test_errors_are_one_line_and_a_status(
+    arguments: list[str],
+    status: int,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["atoll", *arguments])
+    with pytest.raises(SystemExit) as end:
+        entry.main()
+    assert end.value.code == status
+    shown = capsys.readouterr().err
+    assert text in shown
+    assert "Traceback" not in shown
+
+
+# ---- ps
+
+
+def api(pages: list[dict[str, Any]], status: int = 200) -> httpx.MockTransport:
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.headers["X-API-Key"] == "k"
+        cursor = int(request.url.params.get("cursor", 0))
+        return httpx.Response(status, json=pages[cursor])
+
+    return httpx.MockTransport(answer)
+
+
+def test_ps_follows_the_pages() -> None:
+    pages = [{"data": [{"id": "a"}], "has_more": True, "next_cursor": "1"}, {"data": [{"id": "b"}], "has_more": False}]
+    assert [row["id"] for row in sandboxes("http://x", "k", None, api(pages))] == ["a", "b"]
+
+
+def test_ps_ends_at_a_page_without_a_cursor() -> None:
+    assert list(sandboxes("http://x", "k", None, api([{"data": None, "has_more": True}]))) == []
+
+
+@pytest.mark.parametrize(("status", "error"), [(401, AuthenticationFailed), (503, Unavailable)])
+def test_ps_translates_what_the_api_refuses(status: int, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        list(sandboxes("http://x", "k", None, api([{"message": "no"}], status)))
+
+
+def test_ps_says_that_something_else_answers() -> None:
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, text="<html>"))
+    with pytest.raises(Unavailable, match="does not answer as Atoll does"):
+        list(sandboxes("http://x", "k", None, transport))
+
+
+# ---- templates
+
+
+def test_built_templates_are_listed(data: Path) -> None:
+    directory = data / "node" / "templates" / "base"
+    directory.mkdir(parents=True)
+    written = {"name": "base", "digest": "d" * 64, "layers": ["/l"], "language": "bash", "created_at": 0}
+    (directory / "template.json").write_text(json.dumps(written))
+    (listed,) = json.loads(invoke("template", "list", "--json", data=data).output)
+    assert listed == {
+        "name": "base",
+        "language": "bash",
+        "digest": "d" * 12,
+        "layers": 1,
+        "built": "1970-01-01 00:00:00Z",
+    }
+    assert "base" in invoke("template", "list", data=data).output
+
+
+# ---- doctor and up
+
+
+GOOD = Check("kernel", True, "6.1")
+BAD = Check("loop device", False, "no /dev/loop-control", "modprobe loop")
+NOTE = Check("memory", False, "1 MiB free", "buy some", required=False)
+
+
+def with_checks(monkeypatch: pytest.MonkeyPatch, *checks: Check) -> None:
+    monkeypatch.setattr(compose, "host_checks", lambda *_: list(checks))
+
+
+def test_doctor_says_what_to_do_and_fails(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
+    with_checks(monkeypatch, GOOD, BAD, NOTE)
+    result = invoke("doctor", data=data)
+    assert result.exit_code == 1
+    assert "modprobe loop" in result.output
+    assert "cannot isolate" in result.output
+
+
+def test_a_note_does_not_fail_the_doctor(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
+    with_checks(monkeypatch, GOOD, NOTE)
+    result = invoke("doctor", "--json", data=data)
+    assert result.exit_code == 0
+    assert [check["name"] for check in json.loads(result.output)] == ["kernel", "memory"]
+
+
+def test_up_never_starts_where_it_cannot_isolate(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
+    with_checks(monkeypatch, GOOD, BAD)
+    monkeypatch.setattr(supervisor, "data_lock", lambda places: pytest.fail("went on without isolation"))
+    with pytest.raises(Unsupported, match="doctor"):
+        invoke("up", data=data)
+    assert list(data.iterdir()) == []
+
+
+def test_up_mentions_notes_and_goes_on(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
+    with_checks(monkeypatch, GOOD, NOTE)
+    console = Console(record=True)
+    require_isolation(compose.read_config({"data_dir": str(data)}, {}), console)
+    assert "buy some" in console.export_text()
+
+
+def test_every_setting_is_a_flag_of_up() -> None:
+    shown = invoke("up", "--help").output
+    assert [setting.flag for setting in compose.SETTINGS if setting.flag not in shown] == []
+
+
+def test_the_first_key_and_the_url_are_read_where_up_writes_them(tmp_path: Path) -> None:
+    places = Places.of(tmp_path / "data", tmp_path / "run")
+    assert (compose.first_key(places), compose.running_url(places)) == (None, None)

@@ -1,0 +1,91 @@
+import asyncio
+import json
+
+import httpx
+import pytest
+
+from atoll.testing.plane import Plane
+
+Client = httpx.AsyncClient
+
+
+async def create(client: Client) -> str:
+    return (await client.post("/v1/sandboxes", json={"template_name": "base"})).json()["id"]
+
+
+async def test_a_route_is_found_and_a_missing_one_is_404(client: Client):
+    box = await create(client)
+    route = (await client.get(f"/internal/routes/{box}")).json()
+    assert set(route) == {"id", "incarnation", "state", "socket", "workdir", "python"}
+    assert (await client.get("/internal/routes/nope")).status_code == 404
+
+
+async def test_the_stream_is_ndjson_and_ends_with_the_server(client: Client, plane: Plane):
+    box = await create(client)
+    plane.services.uses.record([], [])
+    reading = asyncio.create_task(client.get("/internal/routes"))
+    while not plane.services.routes._followers:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    await client.post(f"/v1/sandboxes/{box}/pause")
+    await asyncio.sleep(0)
+    lines: list[dict] = []
+
+    async def end_when_read() -> None:
+        plane.services.routes.close()
+        lines.extend(json.loads(line) for line in (await reading).text.splitlines())
+
+    await end_when_read()
+    assert lines[0]["id"] == box
+    assert {"ready": True} in lines
+    assert lines[-1]["state"] == "paused"
+
+
+async def test_activity_is_taken_in_for_known_sandboxes(client: Client, plane: Plane):
+    box = await create(client)
+    plane.clock.advance(100)
+    entries = [{"id": box, "last_call_at": plane.clock.now(), "open": 2}, {"id": "gone", "last_call_at": 1, "open": 1}]
+    assert (await client.post("/internal/activity", json={"activity": entries})).status_code == 200
+    assert plane.services.uses.of(box).open == 2
+    assert plane.services.uses.of(box).last_call_at == plane.clock.now()
+    assert plane.services.uses.of("gone").open == 0
+
+
+@pytest.mark.parametrize("raw", [b"", b"{}", b"[]", b'{"activity": [{"id": 1}]}'])
+async def test_bad_activity_is_400(client: Client, raw: bytes):
+    assert (await client.post("/internal/activity", content=raw)).status_code == 400
+
+
+async def test_a_key_is_allowed_on_its_own_sandboxes_only(client: Client, plane: Plane):
+    box = await create(client)
+
+    async def allowed(credential: str, sandbox: str) -> bool:
+        body = {"credential": credential, "sandbox": sandbox}
+        return (await client.post("/internal/authenticate", json=body)).json()["allowed"]
+
+    assert await allowed(plane.key, box)
+    assert not await allowed(plane.key, "a" * 20)
+    assert not await allowed(plane.key, "../x")
+    assert not await allowed("e2b_" + "0" * 40, box)
+    assert not await allowed("", box)
+
+
+async def test_keys_are_made_listed_and_revoked_without_a_key(client: Client):
+    client.headers.pop("X-API-Key")
+    made = await client.post("/internal/keys", json={"name": "ci"})
+    assert made.status_code == 201
+    text = made.json()["key"]
+    listed = (await client.get("/internal/keys")).json()["keys"]
+    mine = next(key for key in listed if key["id"] == made.json()["id"])
+    assert (mine["name"], mine["revoked_at"]) == ("ci", None)
+    assert text not in json.dumps(listed)
+    assert (await client.get("/v1/sandboxes", headers={"X-API-Key": text})).status_code == 200
+    assert (await client.delete(f"/internal/keys/{mine['id']}")).status_code == 200
+    assert (await client.get("/v1/sandboxes", headers={"X-API-Key": text})).status_code == 401
+    assert (await client.delete("/internal/keys/key_nope")).status_code == 404
+
+
+async def test_the_audit_can_be_read(client: Client):
+    box = await create(client)
+    rows = (await client.get("/internal/audit", params={"limit": 1})).json()["audit"]
+    assert [(row["operation"], row["sandbox_id"], row["outcome"]) for row in rows] == [("sandbox.create", box, "ok")]
+    assert (await client.get("/internal/audit", params={"limit": "x"})).status_code == 400

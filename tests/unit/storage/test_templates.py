@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+
+from atoll.core.errors import InternalError, NotFound
+from atoll.storage import templates
+from atoll.storage.spec import TemplateSpec, plan
+
+SPECS = (TemplateSpec("base"), TemplateSpec("child", parent="base"), TemplateSpec("other"))
+
+
+def names(steps) -> list[str]:
+    return [step.spec.name for step in steps]
+
+
+def test_asking_for_one_brings_what_it_is_built_from():
+    assert names(templates.wanted(plan(SPECS, "p"), ["child"])) == ["base", "child"]
+    assert names(templates.wanted(plan(SPECS, "p"), None)) == ["base", "child", "other"]
+
+
+def test_asking_for_an_unknown_one_says_so():
+    with pytest.raises(NotFound, match="nope"):
+        templates.wanted(plan(SPECS, "p"), ["nope"])
+
+
+def present(data_dir, specs) -> None:
+    for step in plan(specs, templates.host_platform()):
+        (templates.place(data_dir) / step.spec.name / "layers" / step.digest).mkdir(parents=True)
+
+
+def test_what_is_there_is_not_built_again(tmp_path):
+    present(tmp_path, SPECS)
+    built = templates.build_templates(tmp_path, SPECS)
+    assert built == templates.build_templates(tmp_path, SPECS)
+    assert templates.load_all(tmp_path) == sorted(built, key=lambda template: template.name)
+    assert templates.load(tmp_path, "child").layers == built[1].layers
+
+
+def test_new_words_are_published_without_a_build(tmp_path):
+    present(tmp_path, SPECS[:1])
+    templates.build_templates(tmp_path, SPECS[:1])
+    templates.build_templates(tmp_path, [TemplateSpec("base", description="new")])
+    assert templates.load(tmp_path, "base").description == "new"
+
+
+def test_a_template_that_is_not_built_is_not_found(tmp_path):
+    with pytest.raises(NotFound):
+        templates.load(tmp_path, "base")
+    assert templates.load_all(tmp_path) == []
+
+
+def test_a_damaged_description_is_said(tmp_path):
+    present(tmp_path, SPECS[:1])
+    templates.build_templates(tmp_path, SPECS[:1])
+    (templates.place(tmp_path) / "base" / "template.json").write_text("{")
+    with pytest.raises(InternalError, match="damaged"):
+        templates.load(tmp_path, "base")

@@ -1,0 +1,199 @@
+import stat
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect
+from sqlalchemy.exc import IntegrityError
+
+from atoll.core.audit import AuditEntry
+from atoll.core.keys import ApiKey
+from atoll.core.lifecycle import State
+from atoll.core.limits import Limits
+from atoll.core.ports import NodeRecord, SandboxFilter
+from atoll.core.sandbox import Sandbox, moved
+from atoll.store import engine as store_engine
+from atoll.store import tables
+from atoll.store.engine import migrate, sqlite
+from atoll.store.sql import SqlStore
+from atoll.testing.plane import open_store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqlStore]:
+    store = open_store(tmp_path / "atoll.db")
+    yield store
+    store.close()
+
+
+def sandbox(sandbox_id: str = "a", **changes: object) -> Sandbox:
+    made = Sandbox(
+        id=sandbox_id,
+        incarnation=1,
+        node_id="node-1",
+        state=State.CREATING,
+        organization_id=1,
+        key_id="key",
+        template="base",
+        template_digest="d",
+        workdir="/workspace",
+        python=True,
+        limits=Limits(vcpu=3),
+        region="local",
+        internet_access=False,
+        created_at=1_800_000_000.123456,
+        state_since=1_800_000_000.123456,
+        last_activity_at=1.0,
+        timeout_s=60,
+        timeout_from=2.0,
+        metadata={"ü": "x"},
+    )
+    return replace(made, **changes)
+
+
+async def test_a_row_comes_back_as_it_was(store: SqlStore):
+    await store.sandboxes.insert(sandbox())
+    assert await store.sandboxes.get("a") == sandbox()
+    assert await store.sandboxes.get("b") is None
+
+
+async def test_an_id_is_used_once(store: SqlStore):
+    await store.sandboxes.insert(sandbox())
+    with pytest.raises(IntegrityError):
+        await store.sandboxes.insert(sandbox())
+
+
+async def test_replace_wins_only_from_the_state_and_incarnation_it_saw(store: SqlStore):
+    old = sandbox()
+    await store.sandboxes.insert(old)
+    running = moved(old, State.RUNNING, 5.0)
+    assert await store.sandboxes.replace(old, running)
+    assert await store.sandboxes.get("a") == running
+    assert not await store.sandboxes.replace(old, moved(old, State.DELETED, 6.0))
+    assert not await store.sandboxes.replace(replace(running, incarnation=2), moved(running, State.PAUSED, 7.0))
+    assert await store.sandboxes.get("a") == running
+
+
+async def test_replace_that_changes_nothing_still_compares(store: SqlStore):
+    old = sandbox()
+    assert not await store.sandboxes.replace(old, old)
+    await store.sandboxes.insert(old)
+    assert await store.sandboxes.replace(old, old)
+
+
+async def test_list_is_newest_first_and_pages_without_gap_or_overlap(store: SqlStore):
+    for n in range(7):
+        await store.sandboxes.insert(sandbox(f"s{n}", created_at=float(n // 2)))
+    where = SandboxFilter(organization_id=1)
+    seen, after = [], None
+    while page := await store.sandboxes.list(where, after, 2):
+        seen += [row.id for row in page]
+        after = (page[-1].created_at, page[-1].id)
+    assert seen == ["s6", "s5", "s4", "s3", "s2", "s1", "s0"]
+
+
+async def test_list_filters_and_hides_tombstones_and_other_organizations(store: SqlStore):
+    await store.sandboxes.insert(sandbox("run", state=State.RUNNING))
+    await store.sandboxes.insert(sandbox("far", state=State.RUNNING, region="eu"))
+    await store.sandboxes.insert(sandbox("gone", state=State.DELETED))
+    await store.sandboxes.insert(sandbox("other", organization_id=2))
+
+    async def ids(**where: object) -> set[str]:
+        return {row.id for row in await store.sandboxes.list(SandboxFilter(1, **where), None, 10)}
+
+    assert await ids() == {"run", "far"}
+    assert await ids(region="eu") == {"far"}
+    assert await ids(state=State.PAUSED) == set()
+
+
+async def test_to_check_gives_what_is_due_earliest_first(store: SqlStore):
+    for name, at, state in (
+        ("late", 9.0, "running"),
+        ("due", 3.0, "paused"),
+        ("first", 1.0, "running"),
+        ("dead", 1.0, "deleted"),
+    ):
+        await store.sandboxes.insert(sandbox(name, check_at=at, state=State(state)))
+    assert [row.id for row in await store.sandboxes.to_check(3.0, 10)] == ["first", "due"]
+    await store.sandboxes.set_check_at([("first", None), ("due", 10.0)])
+    await store.sandboxes.set_check_at([])
+    assert await store.sandboxes.to_check(3.0, 10) == []
+
+
+async def test_purge_removes_tombstones_only(store: SqlStore):
+    await store.sandboxes.insert(sandbox("live", state=State.RUNNING))
+    await store.sandboxes.insert(sandbox("dead", state=State.DELETED, state_since=5.0))
+    assert [row.id for row in await store.sandboxes.tombstones(6.0)] == ["dead"]
+    assert await store.sandboxes.tombstones(5.0) == []
+    await store.sandboxes.purge("live")
+    await store.sandboxes.purge("dead")
+    assert [row.id for row in await store.sandboxes.on_node("node-1")] == ["live"]
+
+
+async def test_keys_are_found_by_digest_and_revoked_once(store: SqlStore):
+    key = ApiKey("k1", "name", 1, "digest", "e2b_012345…", 1.0)
+    await store.keys.insert(key)
+    assert await store.keys.by_digest("digest") == key
+    await store.keys.set_used("k1", 2.0)
+    assert await store.keys.revoke("k1", 3.0)
+    assert await store.keys.revoke("k1", 4.0)
+    assert not await store.keys.revoke("k2", 4.0)
+    assert list(await store.keys.list()) == [replace(key, last_used_at=2.0, revoked_at=3.0)]
+
+
+async def test_audit_is_newest_first_and_forgets_the_old(store: SqlStore):
+    entries = [AuditEntry(float(n), "k", "sandbox.create", "ok", "a", "r", "192.0.2.1", None) for n in range(3)]
+    for entry in entries:
+        await store.audit.append(entry)
+    await store.audit.forget(1.0)
+    assert await store.audit.list(10) == [entries[2], entries[1]]
+
+
+async def test_a_node_is_recorded_once_and_renewed(store: SqlStore):
+    await store.nodes.put(NodeRecord("n", "local", 1.0, 2.0))
+    await store.nodes.put(NodeRecord("n", "local", 3.0, 4.0))
+    assert await store.nodes.list() == [NodeRecord("n", "local", 3.0, 4.0)]
+
+
+async def test_rows_outlive_the_process(tmp_path: Path):
+    first = open_store(tmp_path / "atoll.db")
+    await first.sandboxes.insert(sandbox())
+    second = open_store(tmp_path / "atoll.db")  # while the first is still open: no lock is held between calls
+    assert await second.sandboxes.get("a") == sandbox()
+    first.close()
+    second.close()
+
+
+def test_the_database_is_private(tmp_path: Path):
+    open_store(tmp_path / "server" / "atoll.db").close()
+    assert stat.S_IMODE((tmp_path / "server" / "atoll.db").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "server").stat().st_mode) == 0o700
+
+
+def test_migrations_lead_to_the_tables(tmp_path: Path):
+    engine = sqlite(tmp_path / "x.db")
+    migrate(engine)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, tables.metadata) == []
+    engine.dispose()
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    engine = sqlite(tmp_path / "x.db")
+    upgrade = store_engine.command.upgrade
+
+    def break_off(*args: object) -> None:
+        upgrade(*args)
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(store_engine.command, "upgrade", break_off)
+    with pytest.raises(RuntimeError):
+        migrate(engine)
+    assert inspect(engine).get_table_names() == []
+    monkeypatch.undo()
+    migrate(engine)
+    engine.dispose()

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from atoll import compose
+from atoll.core.errors import InvalidInput, NotFound
+from atoll.core.settings import Clocks, Places
+
+
+def test_defaults_serve_loopback_only() -> None:
+    config = compose.read_config({}, {})
+    assert (config.host, config.port) == ("127.0.0.1", 8080)
+    assert config.places == Places.of(Path("/var/lib/atoll"))
+    assert config.clocks == Clocks()
+    assert config.templates == ("base", "code-interpreter")
+    assert config.print_env is None
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_default() -> None:
+    environ = {"ATOLL_REGION": "env", "ATOLL_LISTEN": "127.0.0.1:1"}
+    config = compose.read_config({"region": "flag", "listen": None}, environ)
+    assert (config.region, config.port) == ("flag", 1)
+
+
+def test_every_setting_has_a_flag_and_a_variable_of_the_same_name() -> None:
+    for setting in compose.SETTINGS:
+        assert setting.flag.removeprefix("--").replace("-", "_").upper() == setting.variable.removeprefix("ATOLL_")
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:80", "192.168.0.1:80", "example.test:80"])
+def test_beyond_this_machine_plain_http_must_be_asked_for(listen: str) -> None:
+    with pytest.raises(InvalidInput, match="--insecure-http"):
+        compose.read_config({"listen": listen}, {})
+    config = compose.read_config({"listen": listen, "insecure_http": "1"}, {})
+    assert config.host == listen.partition(":")[0]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "localhost"])
+def test_loopback_needs_no_permission(host: str) -> None:
+    assert compose.read_config({"listen": f"{host}:0"}, {}).host == host
+
+
+@pytest.mark.parametrize("host", ["localhost.evil.test", "127.0.0.1.evil.test", "127.x"])
+def test_a_name_that_only_looks_like_loopback_is_not(host: str) -> None:
+    with pytest.raises(InvalidInput, match="--insecure-http"):
+        compose.read_config({"listen": f"{host}:80"}, {})
+
+
+@pytest.mark.parametrize("text", ["", "8080", ":80", "h:", "h:x", "h:-1", "h:65536", "[::1]:80", "h:٣"])
+def test_a_listen_address_that_is_none_is_refused_with_its_names(text: str) -> None:
+    with pytest.raises(InvalidInput, match=r"--listen \(ATOLL_LISTEN\)"):
+        compose.read_config({"listen": text}, {})
+
+
+@pytest.mark.parametrize("name", ["inactivity", "max_life", "keep_stopped"])
+@pytest.mark.parametrize("text", ["", "-1", "1.5", "1h", "٣"])
+def test_a_clock_takes_whole_seconds(name: str, text: str) -> None:
+    with pytest.raises(InvalidInput, match=compose.BY_NAME[name].flag):
+        compose.read_config({name: text}, {})
+
+
+def test_clocks_are_read() -> None:
+    config = compose.read_config({"inactivity": "0", "max_life": "60", "keep_stopped": "5"}, {})
+    assert config.clocks == Clocks(0, 60, 5)
+
+
+@pytest.mark.parametrize("text", ["", "a,,b", "../x", "a b", "a/b"])
+def test_template_names_are_names(text: str) -> None:
+    with pytest.raises(InvalidInput, match="--templates"):
+        compose.read_config({"templates": text}, {})
+
+
+def test_templates_are_taken_once_and_in_order() -> None:
+    assert compose.read_config({"templates": "b, a,b"}, {}).templates == ("b", "a")
+
+
+def test_settings_reach_a_role_unchanged(tmp_path: Path) -> None:
+    import json
+
+    config = compose.read_config({"data_dir": str(tmp_path), "inactivity": "7"}, {})
+    for settings, decode in (
+        (config.node(), compose.decode_node),
+        (config.server("http://x"), compose.decode_server),
+        (config.edge(80, 5), compose.decode_edge),
+    ):
+        assert decode(json.loads(compose.encode_settings(settings))) == settings
+
+
+def test_keys_without_an_installation_are_refused(tmp_path: Path) -> None:
+    places = Places.of(tmp_path / "nowhere")
+    with pytest.raises(NotFound, match="atoll up"), compose.open_keys(places):
+        pass
+    assert not places.data.exists()

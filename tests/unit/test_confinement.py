@@ -1,0 +1,61 @@
+"""What is dropped is dropped for good, so each test does it in a child."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from atoll import confinement
+
+DROP = """
+from pathlib import Path
+from atoll import confinement
+confinement.drop({kept})
+print(Path("/proc/self/status").read_text())
+"""
+
+
+def status_after_drop(kept: str) -> dict[str, str]:
+    done = subprocess.run([sys.executable, "-c", DROP.format(kept=kept)], capture_output=True, text=True, check=True)
+    return dict(line.split(":\t", 1) for line in done.stdout.splitlines() if ":\t" in line)
+
+
+def test_nothing_is_left_and_nothing_comes_back() -> None:
+    status = status_after_drop("()")
+    assert [int(status[name], 16) for name in ("CapPrm", "CapEff", "CapInh", "CapAmb")] == [0, 0, 0, 0]
+    assert status["NoNewPrivs"] == "1"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: there is no capability to keep or to drop without it")
+def test_reading_files_may_be_kept() -> None:
+    status = status_after_drop("[confinement.CAP_DAC_READ_SEARCH]")
+    kept = 1 << confinement.CAP_DAC_READ_SEARCH
+    assert [int(status[name], 16) for name in ("CapPrm", "CapEff", "CapBnd")] == [kept, kept, kept]
+
+
+def test_only_a_private_directory_of_somebody_else_needs_it(tmp_path: Path) -> None:
+    assert confinement.needed_for(Path("/usr/bin/env"), tmp_path / "x") == frozenset()
+
+
+def test_a_child_ends_with_its_parent() -> None:
+    """The middle process starts a child, which reports and waits; the pipe closes only when the child is gone too."""
+    child = (
+        "import os, signal, sys; from atoll import confinement; confinement.end_with_parent(int(sys.argv[1]));"
+        "print(os.getpid(), flush=True); signal.pause()"
+    )
+    middle = f"import os, subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}, str(os.getpid())])"
+    with subprocess.Popen([sys.executable, "-c", middle], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert int(process.stdout.readline()) > 0
+        process.send_signal(signal.SIGKILL)
+        assert process.stdout.read() == ""
+
+
+def test_a_parent_that_is_gone_already_is_noticed() -> None:
+    code = "from atoll import confinement; confinement.end_with_parent(1 << 21)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGTERM

@@ -1,0 +1,245 @@
+"""Children are tiny Python programs that say on a pipe what happens to them: every wait is for an event."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from atoll import compose, supervisor
+from atoll.core.errors import Conflict, Unavailable
+from atoll.core.settings import Places
+from atoll.supervisor import Backoff, ChildSpec, Supervisor
+
+CHILD = """
+import os, signal, sys
+name, pipe = sys.argv[1], int(sys.argv[2])
+def end(*_):
+    os.write(pipe, f"{name} stopped\\n".encode())
+    os._exit(0)
+signal.signal(signal.SIGTERM, end)
+os.write(pipe, f"{name} {os.getpid()}\\n".encode())
+while True:
+    signal.pause()
+"""
+
+
+@dataclass
+class Stage:
+    """Three children and what they said, in order."""
+
+    reader: asyncio.StreamReader
+    pipe: int
+    said: list[str] = field(default_factory=list)
+    ready: dict[str, asyncio.Queue[int]] = field(default_factory=dict)
+    sandboxes_stopped: list[bool] = field(default_factory=list)
+
+    def spec(self, name: str) -> ChildSpec:
+        self.ready[name] = asyncio.Queue()
+        command = [sys.executable, "-c", CHILD, name, str(self.pipe)]
+        return ChildSpec(name, command, {}, self._is_ready(name), (self.pipe,))
+
+    def _is_ready(self, name: str) -> Callable[[], Awaitable[None]]:
+        async def wait() -> None:
+            self.ready[name].put_nowait(await self.pid_of(name))
+
+        return wait
+
+    async def pid_of(self, name: str) -> int:
+        while True:
+            line = (await self.reader.readline()).decode().split()
+            self.said.append(" ".join(line if line[1] == "stopped" else line[:1]))
+            if line[0] == name and line[1] != "stopped":
+                return int(line[1])
+
+    async def heard_all(self) -> list[str]:
+        os.close(self.pipe)
+        while line := (await self.reader.readline()).decode():
+            words = line.split()
+            self.said.append(" ".join(words if words[1] == "stopped" else words[:1]))
+        return self.said
+
+
+@asynccontextmanager
+async def stage() -> AsyncIterator[Stage]:
+    read, write = os.pipe()
+    reader = asyncio.StreamReader()
+    with os.fdopen(read, "rb") as file:
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), file
+        )
+        yield Stage(reader, write)
+        transport.close()
+
+
+@asynccontextmanager
+async def running(stage: Stage) -> AsyncIterator[Supervisor]:
+    async def stop_sandboxes() -> None:
+        stage.sandboxes_stopped.append(True)
+
+    it = Supervisor([stage.spec(name) for name in ("node", "server", "edge")], stop_sandboxes)
+    announced = asyncio.Event()
+    task = asyncio.create_task(it.run(announced.set))
+    await announced.wait()
+    try:
+        yield it
+    finally:
+        it.request_stop()
+        await task
+
+
+async def test_children_start_one_after_the_other_and_stop_from_the_front() -> None:
+    async with stage() as here:
+        async with running(here):
+            pass
+        assert await here.heard_all() == [
+            *("node", "server", "edge"),
+            *("edge stopped", "server stopped", "node stopped"),
+        ]
+        assert here.sandboxes_stopped == [True]
+
+
+async def test_a_child_that_dies_is_replaced_at_once_and_the_others_are_left_alone() -> None:
+    async with stage() as here:
+        async with running(here):
+            killed = await here.ready["server"].get()
+            os.kill(killed, signal.SIGKILL)
+            assert await here.ready["server"].get() != killed
+        assert [line for line in await here.heard_all() if "stopped" not in line] == [
+            "node",
+            "server",
+            "edge",
+            "server",
+        ]
+
+
+async def test_an_upgrade_replaces_node_and_server_and_leaves_the_edge() -> None:
+    async with stage() as here:
+        async with running(here) as it:
+            first = [await here.ready[name].get() for name in ("node", "server")]
+            it.request_upgrade()
+            second = [await here.ready[name].get() for name in ("node", "server")]
+            assert not set(first) & set(second)
+        said = await here.heard_all()
+        assert said[3:7] == ["node stopped", "node", "server stopped", "server"]
+        assert said.count("edge") == 1
+
+
+async def test_a_stop_while_a_child_is_not_ready_yet_ends_it_and_stops_no_sandboxes() -> None:
+    async with stage() as here:
+        never = asyncio.Event()
+        spec = here.spec("node")
+        stuck = replace(spec, ready=never.wait)  # type: ignore[arg-type]
+        it = Supervisor([stuck], lambda: never.wait())  # type: ignore[arg-type, return-value]
+        task = asyncio.create_task(it.run(lambda: None))
+        await here.pid_of("node")
+        it.request_stop()
+        await task
+        assert await here.heard_all() == ["node", "node stopped"]
+
+
+def test_the_first_restart_is_immediate_then_the_delay_doubles_up_to_a_limit() -> None:
+    backoff = Backoff()
+    assert [backoff.after(1.0) for _ in range(8)] == [0, 1, 2, 4, 8, 16, 30, 30]
+
+
+def test_half_a_minute_of_life_forgives() -> None:
+    backoff = Backoff()
+    for _ in range(5):
+        backoff.after(1.0)
+    assert (backoff.after(31.0), backoff.after(1.0)) == (0, 1)
+
+
+def test_one_supervisor_for_a_data_directory(tmp_path: Path) -> None:
+    places = Places.of(tmp_path / "data", tmp_path / "run")
+    with supervisor.data_lock(places), pytest.raises(Conflict, match="running"), supervisor.data_lock(places):
+        pass
+    with supervisor.data_lock(places):
+        pass
+
+
+def test_the_lock_is_not_inherited(tmp_path: Path) -> None:
+    places = Places.of(tmp_path / "data", tmp_path / "run")
+    with supervisor.data_lock(places):
+        child = subprocess.Popen(["sleep", "600"], close_fds=False)
+    try:
+        with (places.data / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_a_port_that_is_taken_is_said() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(Conflict, match=f"127.0.0.1:{port}"):
+            supervisor.bind("127.0.0.1", port)
+
+
+def test_a_wildcard_is_reached_by_loopback() -> None:
+    assert supervisor.public_url("0.0.0.0", 80) == "http://127.0.0.1:80"
+    assert supervisor.public_url("127.0.0.1", 8080) == "http://127.0.0.1:8080"
+
+
+def test_private_files_appear_complete_and_replace_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "env"
+    path.write_text("old")
+    path.chmod(0o644)
+    supervisor.write_private(path, "new")
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o600)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_published_is_what_a_client_needs(tmp_path: Path) -> None:
+    variables = tmp_path / "env"
+    flags = {"data_dir": str(tmp_path / "data"), "print_env": str(variables)}
+    config = compose.read_config(flags, {})
+    places = Places.of(tmp_path / "data", tmp_path / "run")
+    config = compose.Config(**{**vars(config), "places": places})
+    supervisor.make_directories(places)
+    places.first_key.write_text("e2b_key\n")
+    supervisor.publish(config, "http://127.0.0.1:1")
+    assert variables.read_text() == "ATOLL_BASE_URL=http://127.0.0.1:1\nATOLL_API_KEY=e2b_key\n"
+    assert compose.running_url(places) == "http://127.0.0.1:1"
+    supervisor.withdraw(places)
+    assert compose.running_url(places) is None
+
+
+def test_the_edge_inherits_the_listener_and_roles_get_their_settings(tmp_path: Path) -> None:
+    config = compose.read_config({"data_dir": str(tmp_path), "listen": "127.0.0.1:0"}, {})
+    with closing(supervisor.bind(config.host, config.port)) as listener:
+        node, server, edge = supervisor.installation(config, listener, "INFO")
+        assert edge.pass_fds == (listener.fileno(),)
+        port = listener.getsockname()[1]
+    settings = json.loads(server.environment[compose.SETTINGS_VARIABLE])
+    assert compose.decode_server(settings) == config.server(f"http://127.0.0.1:{port}")
+    assert compose.decode_node(json.loads(node.environment[compose.SETTINGS_VARIABLE])) == config.node()
+    assert compose.decode_edge(json.loads(edge.environment[compose.SETTINGS_VARIABLE])).port == port
+    assert {spec.environment[compose.PARENT_VARIABLE] for spec in (node, server, edge)} == {str(os.getpid())}
+
+
+async def test_ready_is_an_edge_that_answers_with_200() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"GET /health ")
+        writer.write(b"HTTP/1.1 %s X\r\n\r\n" % statuses.pop(0))
+        writer.close()
+
+    statuses = [b"200", b"502"]
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        address = server.sockets[0].getsockname()
+        await supervisor.answers(*address)
+        with pytest.raises(Unavailable):
+            await supervisor.answers(*address)
