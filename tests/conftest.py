@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
+
+from atoll.testing.installation import Installation
+from stack import Stack, templates_dir
 
 SKIPS = {
     "root": (lambda config: os.geteuid() != 0, "needs root, namespaces and loop devices: run as root"),
@@ -25,3 +29,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for name, (applies, reason) in SKIPS.items():
             if item.get_closest_marker(name) and applies(config):
                 item.add_marker(pytest.mark.skip(reason=f"{item.name} {reason}"))
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """One Atoll for all tests that do not hurt it."""
+    with Installation(templates_dir(), "--templates", "base,code-interpreter,busybox") as installation:
+        made = Stack(installation)
+        yield made
+        made.client.close()

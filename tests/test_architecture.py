@@ -98,6 +98,10 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
         "agent",
     ): "a zygote is what it will bear: it loads the agent before the first fork",
     ("engines/native/interpreter_zygote.py", "agent"): "the same for the runner of cells",
+    **{
+        ("testing/plane.py", room): "a real control plane around a fake node: a small composition root"
+        for room in ("control", "store", "server")
+    },
 }
 
 # These are standard library and their own room only: they run where nothing is installed.
@@ -239,7 +243,7 @@ class Ban:
     but: tuple[str, ...] = ()
 
 
-ENVIRONMENT = ("compose", "cli/main.py", "agent", "engines/native/interpreter_zygote.py")
+ENVIRONMENT = ("compose", "cli/main.py", "agent", "engines/native/interpreter_zygote.py", "testing/installation.py")
 BANS = (
     Ban("os.environ", "configuration is read in one place and handed on as data", but=ENVIRONMENT),
     Ban("os.getenv", "configuration is read in one place and handed on as data", but=ENVIRONMENT),

@@ -1,4 +1,4 @@
-"""`atoll up`: node, server and edge as children, each started when the one before is ready, each replaced when it dies.
+"""`atoll up`: node, server and edge as children, started together, each replaced when it dies.
 
 The supervisor owns the public listening socket: while an edge is replaced, connections wait in its queue instead of
 being refused. Sandboxes and the launcher are nobody's children here; they end only by a clean stop.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import json
 import logging
 import os
 import signal
@@ -30,10 +31,12 @@ from atoll.rpc import RpcClient
 log = logging.getLogger(__name__)
 
 READY_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 15.0
 STOP_ALL_TIMEOUT_S = 120.0
 SETTLED_S = 30.0
 MAX_DELAY_S = 30.0
+ASK_AGAIN_S = 0.02
 BACKLOG = 1024
 
 
@@ -145,9 +148,15 @@ def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None
 
 
 class Supervisor:
-    def __init__(self, specs: list[ChildSpec], stop_sandboxes: Callable[[], Awaitable[None]]) -> None:
-        """`specs` in the order of their start: node, server, edge."""
+    def __init__(
+        self,
+        specs: list[ChildSpec],
+        serving: Callable[[], Awaitable[None]],
+        stop_sandboxes: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`specs` from the back to the front: node, server, edge. `serving` returns when they work together."""
         self._children = [Child(spec) for spec in specs]
+        self._serving = serving
         self._stop_sandboxes = stop_sandboxes
         self._keeping: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
@@ -168,11 +177,14 @@ class Supervisor:
             await self._shut_down()
 
     async def _start(self) -> bool:
-        for child in self._children:
-            self._keeping.append(asyncio.create_task(child.keep()))
-            if not await self._unless_stopped(child.ready.wait()):
-                return False
-        return True
+        """All at once: each waits by itself for what it needs, and most of the time goes to imports."""
+        self._keeping += [asyncio.create_task(child.keep()) for child in self._children]
+        ready = asyncio.gather(*(child.ready.wait() for child in self._children))
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                return await self._unless_stopped(ready) and await self._unless_stopped(self._serving())
+        except TimeoutError as error:
+            raise Unavailable(f"Atoll does not serve after {START_TIMEOUT_S:.0f} s; the log says why") from error
 
     async def _serve(self) -> None:
         while await self._unless_stopped(self._upgrade.wait()):
@@ -215,7 +227,8 @@ async def supervise(
     config: compose.Config, listener: socket.socket, announce: Callable[[], None], verbose: bool = False
 ) -> None:
     specs = installation(config, listener, "INFO" if verbose else "WARNING")
-    supervisor = Supervisor(specs, lambda: stop_sandboxes(config.places))
+    address = listener.getsockname()
+    supervisor = Supervisor(specs, lambda: serves(*address), lambda: stop_sandboxes(config.places))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, supervisor.request_stop)
@@ -246,13 +259,32 @@ def installation(config: compose.Config, listener: socket.socket, log_level: str
 
 
 async def answers(host: str, port: int) -> None:
-    """The listener queues the connection, so the answer comes as soon as an edge serves it, through to the server."""
+    """An edge serves: the listener queues a request until one does. What it answers is not the edge's fault."""
+    await _ask_health(host, port)
+
+
+async def serves(host: str, port: int) -> None:
+    """Edge, server and node work together. No event crosses three processes, so this asks until it is so."""
+    while True:
+        with contextlib.suppress(OSError):  # an edge that died over it
+            if _says_ready(await _ask_health(host, port)):
+                return
+        await asyncio.sleep(ASK_AGAIN_S)
+
+
+def _says_ready(answer: bytes) -> bool:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    try:
+        return head.split(b" ")[1:2] == [b"200"] and json.loads(body)["ready"] is True
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+async def _ask_health(host: str, port: int) -> bytes:
     reader, writer = await asyncio.open_connection(host, port)
     try:
         writer.write(f"GET /health HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
-        status = (await reader.readline()).split(b" ")
-        if status[1:2] != [b"200"]:
-            raise Unavailable(f"GET /health answers {b' '.join(status)!r}")
+        return await reader.read()
     finally:
         writer.close()
         with contextlib.suppress(OSError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -31,7 +30,7 @@ def test_nothing_is_left_and_nothing_comes_back() -> None:
     assert status["NoNewPrivs"] == "1"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: there is no capability to keep or to drop without it")
+@pytest.mark.root
 def test_reading_files_may_be_kept() -> None:
     status = status_after_drop("[confinement.CAP_DAC_READ_SEARCH]")
     kept = 1 << confinement.CAP_DAC_READ_SEARCH

@@ -10,9 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,52 +35,48 @@ while True:
 """
 
 
-@dataclass
 class Stage:
     """Three children and what they said, in order."""
 
-    reader: asyncio.StreamReader
-    pipe: int
-    said: list[str] = field(default_factory=list)
-    ready: dict[str, asyncio.Queue[int]] = field(default_factory=dict)
-    sandboxes_stopped: list[bool] = field(default_factory=list)
+    def __init__(self, pipe: int) -> None:
+        self.pipe = pipe
+        self.said: list[str] = []
+        self.pids: dict[str, asyncio.Queue[int]] = {name: asyncio.Queue() for name in ("node", "server", "edge")}
+        self.lives: dict[str, asyncio.Queue[int]] = {name: asyncio.Queue() for name in self.pids}
+        self.sandboxes_stopped: list[bool] = []
 
     def spec(self, name: str) -> ChildSpec:
-        self.ready[name] = asyncio.Queue()
+        async def ready() -> None:
+            self.lives[name].put_nowait(await self.pids[name].get())
+
         command = [sys.executable, "-c", CHILD, name, str(self.pipe)]
-        return ChildSpec(name, command, {}, self._is_ready(name), (self.pipe,))
+        return ChildSpec(name, command, {}, ready, (self.pipe,))
 
-    def _is_ready(self, name: str) -> Callable[[], Awaitable[None]]:
-        async def wait() -> None:
-            self.ready[name].put_nowait(await self.pid_of(name))
-
-        return wait
-
-    async def pid_of(self, name: str) -> int:
-        while True:
-            line = (await self.reader.readline()).decode().split()
-            self.said.append(" ".join(line if line[1] == "stopped" else line[:1]))
-            if line[0] == name and line[1] != "stopped":
-                return int(line[1])
-
-    async def heard_all(self) -> list[str]:
-        os.close(self.pipe)
-        while line := (await self.reader.readline()).decode():
-            words = line.split()
-            self.said.append(" ".join(words if words[1] == "stopped" else words[:1]))
-        return self.said
+    async def listen(self, reader: asyncio.StreamReader) -> None:
+        while line := (await reader.readline()).decode():
+            name, word = line.split()
+            self.said.append(line.strip() if word == "stopped" else name)
+            if word != "stopped":
+                self.pids[name].put_nowait(int(word))
 
 
 @asynccontextmanager
 async def stage() -> AsyncIterator[Stage]:
+    """When the block is left, everything that was said has been heard."""
     read, write = os.pipe()
     reader = asyncio.StreamReader()
     with os.fdopen(read, "rb") as file:
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), file
         )
-        yield Stage(reader, write)
-        transport.close()
+        here = Stage(write)
+        listening = asyncio.create_task(here.listen(reader))
+        try:
+            yield here
+        finally:
+            os.close(write)
+            await listening
+            transport.close()
 
 
 @asynccontextmanager
@@ -88,7 +84,10 @@ async def running(stage: Stage) -> AsyncIterator[Supervisor]:
     async def stop_sandboxes() -> None:
         stage.sandboxes_stopped.append(True)
 
-    it = Supervisor([stage.spec(name) for name in ("node", "server", "edge")], stop_sandboxes)
+    async def serving() -> None:
+        assert all(not queue.empty() for queue in stage.lives.values())
+
+    it = Supervisor([stage.spec(name) for name in stage.pids], serving, stop_sandboxes)
     announced = asyncio.Event()
     task = asyncio.create_task(it.run(announced.set))
     await announced.wait()
@@ -99,54 +98,58 @@ async def running(stage: Stage) -> AsyncIterator[Supervisor]:
         await task
 
 
-async def test_children_start_one_after_the_other_and_stop_from_the_front() -> None:
-    async with stage() as here:
-        async with running(here):
-            pass
-        assert await here.heard_all() == [
-            *("node", "server", "edge"),
-            *("edge stopped", "server stopped", "node stopped"),
-        ]
-        assert here.sandboxes_stopped == [True]
+async def test_children_stop_from_the_front_and_sandboxes_before_their_node() -> None:
+    async with stage() as here, running(here):
+        pass
+    assert sorted(here.said[:3]) == ["edge", "node", "server"]
+    assert here.said[3:] == ["edge stopped", "server stopped", "node stopped"]
+    assert here.sandboxes_stopped == [True]
 
 
 async def test_a_child_that_dies_is_replaced_at_once_and_the_others_are_left_alone() -> None:
-    async with stage() as here:
-        async with running(here):
-            killed = await here.ready["server"].get()
-            os.kill(killed, signal.SIGKILL)
-            assert await here.ready["server"].get() != killed
-        assert [line for line in await here.heard_all() if "stopped" not in line] == [
-            "node",
-            "server",
-            "edge",
-            "server",
-        ]
+    async with stage() as here, running(here):
+        killed = await here.lives["server"].get()
+        os.kill(killed, signal.SIGKILL)
+        assert await here.lives["server"].get() != killed
+    assert sorted(line for line in here.said if "stopped" not in line) == ["edge", "node", "server", "server"]
 
 
 async def test_an_upgrade_replaces_node_and_server_and_leaves_the_edge() -> None:
-    async with stage() as here:
-        async with running(here) as it:
-            first = [await here.ready[name].get() for name in ("node", "server")]
-            it.request_upgrade()
-            second = [await here.ready[name].get() for name in ("node", "server")]
-            assert not set(first) & set(second)
-        said = await here.heard_all()
-        assert said[3:7] == ["node stopped", "node", "server stopped", "server"]
-        assert said.count("edge") == 1
+    async with stage() as here, running(here) as it:
+        first = [await here.lives[name].get() for name in ("node", "server")]
+        it.request_upgrade()
+        second = [await here.lives[name].get() for name in ("node", "server")]
+        assert not set(first) & set(second)
+    assert here.said[3:7] == ["node stopped", "node", "server stopped", "server"]
+    assert here.said.count("edge") == 1
 
 
 async def test_a_stop_while_a_child_is_not_ready_yet_ends_it_and_stops_no_sandboxes() -> None:
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    async def unwanted() -> None:
+        raise AssertionError("no node was ready to be asked")
+
     async with stage() as here:
-        never = asyncio.Event()
-        spec = here.spec("node")
-        stuck = replace(spec, ready=never.wait)  # type: ignore[arg-type]
-        it = Supervisor([stuck], lambda: never.wait())  # type: ignore[arg-type, return-value]
+        it = Supervisor([replace(here.spec("node"), ready=never)], never, unwanted)
         task = asyncio.create_task(it.run(lambda: None))
-        await here.pid_of("node")
+        await here.pids["node"].get()
         it.request_stop()
         await task
-        assert await here.heard_all() == ["node", "node stopped"]
+    assert here.said == ["node", "node stopped"]
+
+
+async def test_a_start_that_comes_to_nothing_ends_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "START_TIMEOUT_S", 0.0)
+
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    async with stage() as here:
+        with pytest.raises(Unavailable):
+            await Supervisor([replace(here.spec("node"), ready=never)], never, never).run(lambda: None)
+    assert "node" not in here.said or here.said[-1] == "node stopped"
 
 
 def test_the_first_restart_is_immediate_then_the_delay_doubles_up_to_a_limit() -> None:
@@ -230,16 +233,21 @@ def test_the_edge_inherits_the_listener_and_roles_get_their_settings(tmp_path: P
     assert {spec.environment[compose.PARENT_VARIABLE] for spec in (node, server, edge)} == {str(os.getpid())}
 
 
-async def test_ready_is_an_edge_that_answers_with_200() -> None:
+async def test_it_serves_when_edge_server_and_node_say_so_together() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"GET /health ")
-        writer.write(b"HTTP/1.1 %s X\r\n\r\n" % statuses.pop(0))
+        writer.write(answers.pop(0))
         writer.close()
 
-    statuses = [b"200", b"502"]
+    answers = [
+        b"HTTP/1.1 502 Bad Gateway\r\n\r\n{}",
+        b"",
+        b"HTTP/1.1 200 OK\r\n\r\n[]",
+        b'HTTP/1.1 200 OK\r\n\r\n{"ready": false}',
+        b'HTTP/1.1 200 OK\r\n\r\n{"ready": true}',
+        b"too far",
+    ]
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
-        address = server.sockets[0].getsockname()
-        await supervisor.answers(*address)
-        with pytest.raises(Unavailable):
-            await supervisor.answers(*address)
+        await supervisor.serves(*server.sockets[0].getsockname())
+    assert answers == [b"too far"]

@@ -244,10 +244,15 @@ class ContextTable:
             theirs.close()
             os.close(child_out)
             os.close(child_err)
+        if interpreter.gone.is_set():
+            raise AgentError(Kind.INTERNAL, "the context ended while it was being made")
         context.interpreter = interpreter
         return interpreter
 
     async def _end(self, context: Context) -> None:
+        if context.birth is not None:  # else the child would be born into a context that is gone
+            with suppress(AgentError, OSError):
+                await asyncio.shield(context.birth)
         interpreter = context.interpreter
         context.kill()
         if interpreter is not None:

@@ -93,7 +93,10 @@ class Interpreter:
         try:
             await self._writer.write(frames.encode_json(request))
         except OSError:
-            await self.gone.wait()  # its end has been or will be told as the cell's
+            await self.gone.wait()
+            if self.cell is cell:  # else its end was told as the cell's
+                cell.forward(death(None))
+                self._cell_over("died")
         except asyncio.CancelledError:
             self.abandon()  # half a request is in the stream
             raise

@@ -33,11 +33,10 @@ def signal_number(value: object) -> int:
 
 
 def signal_tree(users: Users, root: int | None, mark: str, number: int) -> None:
-    """SIGKILL is repeated until a look at /proc finds nobody new; other signals are sent once."""
+    """SIGKILL is repeated until a look at /proc finds nobody new; other signals are sent once.
+
+    The look comes before the first kill: a child is found by its parent, and loses it then."""
     own = os.getpid()
-    if root is not None and number == signal.SIGKILL:
-        with suppress(ProcessLookupError):
-            os.killpg(root, number)
     reached: set[int] = set()
     for _ in range(KILL_ROUNDS if number == signal.SIGKILL else 1):
         table = {pid: stat for pid, stat in system.read_processes().items() if stat.alive}

@@ -72,6 +72,8 @@ class Watch:
         self._emit = emit
         self._loop = asyncio.get_running_loop()
         self._paths: dict[int, str] = {}
+        self._watches: dict[str, int] = {}
+        """The reverse of `_paths`: a directory is looked into once."""
         self._moved: dict[int, tuple[str, bool]] = {}
         """First halves of renames, by cookie, until the second half or their time comes."""
         self._announced: set[str] = set()
@@ -125,6 +127,7 @@ class Watch:
         watch = _libc.inotify_add_watch(self._fd, os.fsencode(path), flags)
         if watch >= 0:
             self._paths[watch] = path
+            self._watches[path] = watch
             return 0
         error = ctypes.get_errno()
         if error == errno.ENOSPC:
@@ -153,7 +156,7 @@ class Watch:
         if directory is None:
             return
         if notice.mask & IN_IGNORED:
-            del self._paths[notice.watch]
+            self._forget(notice.watch)
             return
         path = os.path.join(directory, notice.name) if notice.name else directory
         if notice.mask & IN_DELETE_SELF:
@@ -166,6 +169,7 @@ class Watch:
         elif notice.mask & IN_CREATE:
             self._created(path, notice.is_directory)
         elif notice.mask & IN_DELETE:
+            self._unwatch(path)  # one of the same name may come before the kernel's word that this one is ignored
             self._tell("deleted", path, None, notice.is_directory)
         elif notice.mask & IN_MODIFY:
             self._tell("modified", path, None, notice.is_directory)
@@ -180,7 +184,7 @@ class Watch:
 
     def _look_into(self, path: str) -> None:
         with self._users.acting_as(self._user), suppress(OSError):
-            if self._full or self._add(path):
+            if self._full or path in self._watches or self._add(path):
                 return
             for entry in trees.walk_sorted(path, depth=1):
                 is_directory = entry.is_dir(follow_symlinks=False)
@@ -211,15 +215,26 @@ class Watch:
         source, is_directory = self._moved.pop(cookie, (None, False))
         if source is None or self._fd < 0:
             return
-        for watch, path in list(self._paths.items()):
-            if _is_below(path, source):
-                _libc.inotify_rm_watch(self._fd, watch)
+        for path in [path for path in self._watches if _is_below(path, source)]:
+            self._unwatch(path)
         self._tell("deleted", source, None, is_directory)
 
     def _rename_watches(self, source: str, target: str) -> None:
-        for watch, path in self._paths.items():
-            if _is_below(path, source):
-                self._paths[watch] = target + path[len(source) :]
+        for path in [path for path in self._watches if _is_below(path, source)]:
+            watch = self._watches.pop(path)
+            self._paths[watch] = target + path[len(source) :]
+            self._watches[self._paths[watch]] = watch
+
+    def _forget(self, watch: int) -> None:
+        path = self._paths.pop(watch, None)
+        if path is not None and self._watches.get(path) == watch:
+            del self._watches[path]
+
+    def _unwatch(self, path: str) -> None:
+        watch = self._watches.get(path)
+        if watch is not None:
+            self._forget(watch)
+            _libc.inotify_rm_watch(self._fd, watch)
 
     def _tell(self, event: str, path: str, source: str | None, is_directory: bool) -> None:
         """A program that writes in small pieces makes one event per batch, not one per piece."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+
+WIDTH = 400  # without a terminal nothing has to fit, and one row is one line
 
 Row = Mapping[str, Any]  # Any: JSON values
 
@@ -25,10 +28,12 @@ def show(rows: Sequence[Row], columns: Mapping[str, str], as_json: bool, empty: 
     elif not rows:
         click.echo(empty)
     else:
-        table = Table(*columns.values(), box=None, pad_edge=False, header_style="bold")
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for heading in columns.values():
+            table.add_column(heading, overflow="fold")  # an id that is cut is of no use
         for row in rows:
             table.add_row(*(_cell(row.get(key)) for key in columns))
-        Console(soft_wrap=True).print(table)
+        Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
 
 
 def moment(unix_s: float | None) -> str | None:

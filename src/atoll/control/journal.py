@@ -14,6 +14,7 @@ from atoll.core.ports import Clock, Store
 log = logging.getLogger(__name__)
 
 KEEP_S = 90 * 24 * 3600.0
+KEEP_ROWS = 1_000_000  # about 200 MB: clients poll, and a poll is an operation too
 MAX_TEXT = 64
 
 
@@ -61,4 +62,4 @@ class Journal:
             log.exception("no audit row for %s", entry)
 
     async def sweep(self) -> None:
-        await self._store.audit.forget(self._clock.now() - KEEP_S)
+        await self._store.audit.forget(self._clock.now() - KEEP_S, KEEP_ROWS)

@@ -88,7 +88,7 @@ class EdgeSettings:
     host: str
     port: int
     listen_fd: int | None = None
-    """An inherited listening socket to serve instead of binding host and port: its queue outlives an edge that is replaced."""
+    """An inherited listening socket to serve instead of binding one: its queue outlives an edge that is replaced."""
 
 
 @dataclass(frozen=True)

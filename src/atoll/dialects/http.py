@@ -67,8 +67,8 @@ def answer(content: Json, status: int = 200) -> Response:
 
 
 class RequestScope:
-    """Outermost: gives each request an id (the edge's, when it sent one), shows it in the answer, and logs under it what
-    nobody caught; the answer to that is in `handle_errors`."""
+    """Outermost: gives each request an id (the edge's, when it sent one), shows it in the answer, and logs under it
+    what nobody caught; the answer to that is in `handle_errors`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""What only Atoll's own processes ask: routes and activity (the edge), keys and audit (the command line).
+"""What only the edge asks: where sandboxes are, whether a key may use one; and what it tells: how they are used.
 
 Reached by the server's Unix socket alone, which is root's; the edge never forwards these paths.
 """
@@ -15,16 +15,11 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from atoll.control.uses import Report
-from atoll.core.audit import ATOLL
 from atoll.core.errors import AuthenticationFailed, InvalidInput, NotFound
-from atoll.core.keys import ApiKey
 
-from .http import Json, answer, body, services
+from .http import answer, body, services
 
 router = APIRouter(prefix="/internal", include_in_schema=False)
-
-DEFAULT_AUDIT_ROWS = 100
-MAX_AUDIT_ROWS = 10_000
 
 
 class _Body(BaseModel):
@@ -44,10 +39,6 @@ class ActivityBody(_Body):
 class AuthenticateBody(_Body):
     credential: str
     sandbox: str
-
-
-class KeyBody(_Body):
-    name: str
 
 
 def _parse(model: type[Any], raw: bytes) -> Any:  # Any: one of the models above
@@ -92,40 +83,3 @@ async def authenticate(request: Request) -> Response:
     except AuthenticationFailed:
         return answer({"allowed": False})
     return answer({"allowed": await services(request).sandboxes.owns(principal.organization_id, given.sandbox)})
-
-
-@router.get("/keys")
-async def list_keys(request: Request) -> Response:
-    return answer({"keys": [_key(key) for key in await services(request).keys.list(ATOLL)]})
-
-
-@router.post("/keys")
-async def create_key(request: Request) -> Response:
-    key, text = await services(request).keys.create(ATOLL, _parse(KeyBody, await body(request)).name)
-    return answer({**_key(key), "key": text}, 201)
-
-
-@router.delete("/keys/{key_id}")
-async def revoke_key(request: Request, key_id: str) -> Response:
-    await services(request).keys.revoke(ATOLL, key_id)
-    return answer({"id": key_id, "revoked": True})
-
-
-@router.get("/audit")
-async def list_audit(request: Request) -> Response:
-    text = request.query_params.get("limit") or str(DEFAULT_AUDIT_ROWS)
-    if not (text.isascii() and text.isdigit()):
-        raise InvalidInput("limit is a whole number")
-    rows = await services(request).store.audit.list(min(int(text[:9]), MAX_AUDIT_ROWS))
-    return answer({"audit": [vars(row) for row in rows]})
-
-
-def _key(key: ApiKey) -> Json:
-    return {
-        "id": key.id,
-        "name": key.name,
-        "prefix": key.display,
-        "created_at": key.created_at,
-        "last_used_at": key.last_used_at,
-        "revoked_at": key.revoked_at,
-    }

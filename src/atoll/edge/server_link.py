@@ -52,7 +52,7 @@ class ServerLink:
                     if isinstance(message, dict):
                         yield message
         except _LOST as error:
-            raise Unavailable(f"the server is not reachable: {error!r}") from error
+            raise Unavailable(f"the server is not reachable: {type(error).__name__}") from error
 
     async def fetch_route(self, sandbox_id: str) -> dict[str, Any] | None:
         status, body = await self._ask("GET", f"/internal/routes/{sandbox_id}")

@@ -331,7 +331,7 @@ class Sandboxes:
         self._exits.watch(handle.id, handle.engine)
 
     async def _after_exit(self, sandbox_id: str, pid: int) -> None:
-        """While the engine is away there is nothing to end it with; recovery may see it first, or have looked before."""
+        """While the engine is away there is nothing to end it with; recovery sees it first, or has looked before."""
         await self._turns.opened()
         async with self._turns(sandbox_id, gate=False):
             handle = self._handles.get(sandbox_id)

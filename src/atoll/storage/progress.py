@@ -7,7 +7,7 @@ from typing import Protocol
 
 _NEW = re.compile(r"(\d+) newly installed")
 _APT_STATUS = re.compile(r"(dl|pm)status:[^:]*:([\d.]+):")
-_DONE_HALF = re.compile(r"(?:Unpacking|Setting up) \S+")
+_DONE_THIRD = re.compile(r"Get:\d+ |Unpacking \S|Setting up \S")
 _DOWNLOAD_SHARE = 0.25
 
 
@@ -31,7 +31,7 @@ def part(progress: Progress, outer: str, start: float, end: float) -> Progress:
 
 
 class DebootstrapLines:
-    """A fraction out of `mmdebstrap --verbose`: every package is unpacked once and set up once."""
+    """A fraction out of `mmdebstrap --verbose`: every package is fetched, unpacked and set up once."""
 
     def __init__(self) -> None:
         self._expected = 0
@@ -40,8 +40,8 @@ class DebootstrapLines:
 
     def feed(self, line: str) -> float:
         if new := _NEW.search(line):
-            self._expected += 2 * int(new[1])
-        elif _DONE_HALF.match(line):
+            self._expected += 3 * int(new[1])
+        elif self._expected and _DONE_THIRD.match(line):  # before it, what is fetched are the lists
             self._done += 1
         if self._expected:
             self._fraction = max(self._fraction, min(self._done / self._expected, 0.99))

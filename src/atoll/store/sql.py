@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, RowMapping, Table, and_, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Engine, RowMapping, Table, and_, bindparam, delete, func, insert, or_, select, update
 
 from atoll.core.audit import AuditEntry
 from atoll.core.keys import ApiKey
@@ -57,7 +57,10 @@ REVOKE_KEY = (
 HAS_KEY = select(_key.id).where(_key.id == bindparam("key"))
 
 INSERT_AUDIT = insert(tables.audit)
-FORGET_AUDIT = delete(tables.audit).where(tables.audit.c.at < bindparam("before"))
+_newest = select(func.max(tables.audit.c.seq)).scalar_subquery()
+FORGET_AUDIT = delete(tables.audit).where(
+    or_(tables.audit.c.at < bindparam("before"), tables.audit.c.seq <= _newest - bindparam("most"))
+)
 LIST_AUDIT = select(tables.audit).order_by(tables.audit.c.seq.desc()).limit(bindparam("most"))
 
 
@@ -161,8 +164,8 @@ class SqlAudit(_Repository):
         rows = self._read(LIST_AUDIT, {"most": limit})
         return [AuditEntry(**{name: row[name] for name in AuditEntry.__dataclass_fields__}) for row in rows]
 
-    async def forget(self, before: float) -> None:
-        self._write(FORGET_AUDIT, {"before": before})
+    async def forget(self, before: float, most: int) -> None:
+        self._write(FORGET_AUDIT, {"before": before, "most": most})
 
 
 class SqlNodes(_Repository):

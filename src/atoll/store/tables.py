@@ -66,6 +66,7 @@ audit = Table(
     Column("detail", Text),
 )
 Index(None, audit.c.sandbox_id)
+Index(None, audit.c.at)
 
 nodes = Table(
     "nodes",

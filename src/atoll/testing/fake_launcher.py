@@ -114,7 +114,7 @@ class FakeLauncher:
 
     async def _pause(self, params: Params) -> None:
         os.kill(params["handle"]["pid"], signal.SIGSTOP)
-        while (stat := _stat(params["handle"]["pid"])) is not None and stat[0] != "T":
+        while (stat := _stat(params["handle"]["pid"])) is not None and stat[0] != "T":  # noqa: ASYNC110
             # Only a parent is told of a stop, and this one's parent may be a launcher before us.
             await asyncio.sleep(0.001)
 

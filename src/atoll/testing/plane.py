@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,9 +41,22 @@ class Plane:
 
 
 def open_store(path: Path) -> SqlStore:
-    engine = sqlite(path)
-    migrate(engine)
-    return SqlStore(engine)
+    """A new one is a copy of one that was migrated: a test suite opens hundreds."""
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_bytes(_migrated())
+    return SqlStore(sqlite(path))
+
+
+@functools.cache
+def _migrated() -> bytes:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "atoll.db"
+        engine = sqlite(path)
+        migrate(engine)
+        engine.dispose()
+        return path.read_bytes()
 
 
 async def open_plane(

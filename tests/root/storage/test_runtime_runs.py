@@ -36,8 +36,16 @@ exec chroot --userspec=1000:1000 r "$@"
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory) -> Path:
-    return runtime.build(tmp_path_factory.mktemp("data"))
+def source(tmp_path_factory) -> Path:
+    """A copy: an edit of the checkout while the tests run must not make another runtime."""
+    copy = tmp_path_factory.mktemp("source") / "atoll"
+    shutil.copytree(runtime._SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory, source) -> Path:
+    return runtime.build(tmp_path_factory.mktemp("data"), source)
 
 
 def inside(built: Path, where: Path, *argv: str) -> str:
@@ -67,15 +75,15 @@ def test_everyone_can_read_it_and_nobody_can_write(built):
             assert not mode & 0o022, path
 
 
-def test_new_code_shares_the_interpreter_and_leaves_the_old_one(built, tmp_path):
-    source = tmp_path / "source"
-    shutil.copytree(runtime._SOURCE, source, ignore=shutil.ignore_patterns("__pycache__"))
-    (source / "core" / "errors.py").write_text("changed = True\n")
+def test_new_code_shares_the_interpreter_and_leaves_the_old_one(built, source, tmp_path):
+    edited = tmp_path / "edited"
+    shutil.copytree(source, edited)
+    (edited / "core" / "errors.py").write_text("changed = True\n")
     data_dir = built.parents[1]
-    other = runtime.build(data_dir, source)
+    other = runtime.build(data_dir, edited)
     assert other != built
     assert (other / "bin/python3").stat().st_ino == (built / "bin/python3").stat().st_ino
     assert built.is_dir()
     assert runtime.current(data_dir) == other
-    assert runtime.build(data_dir) == built
+    assert runtime.build(data_dir, source) == built
     assert runtime.current(data_dir) == built

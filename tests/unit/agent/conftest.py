@@ -7,11 +7,12 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -190,8 +191,19 @@ class Agent:
         return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
 
     def stop(self) -> None:
-        self.process.kill()
+        """With what it started: orphans are the agent's children too."""
+        for pid in [*descendants(self.pid), self.pid]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.process.wait()
+
+
+def descendants(pid: int) -> list[int]:
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [found for child in map(int, children) for found in (*descendants(child), child)]
 
 
 class StartAgent:
@@ -249,10 +261,16 @@ def start_agent(tmp_path: Path, lineflush: str) -> Iterator[StartAgent]:
 
 
 @pytest.fixture(scope="session")
-def shared_agent(tmp_path_factory: pytest.TempPathFactory, lineflush: str) -> Iterator[Agent]:
+def start_agents(tmp_path_factory: pytest.TempPathFactory, lineflush: str) -> Iterator[StartAgent]:
+    """For agents that several tests share."""
     starter = StartAgent(tmp_path_factory.mktemp("agent"), lineflush)
-    yield starter()
+    yield starter
     starter.stop_all()
+
+
+@pytest.fixture(scope="session")
+def shared_agent(start_agents: StartAgent) -> Agent:
+    return start_agents()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -56,7 +57,8 @@ class FakeContext:
         self._seed.send(op="exited", id=self.request["id"], pid=self.process.pid, status=wait_status)
 
     def close(self) -> None:
-        self.process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.stream.close()
         for fd in (self.stdout, self.stderr):
@@ -405,6 +407,33 @@ async def test_a_seed_that_cannot_fork_says_so(python_agent, seed):
     executing, context, _ = await running_cell(python_agent, seed)
     await context.end()
     assert (await executing).end["status"] == "ok"
+
+
+async def test_a_context_that_ends_while_it_is_made_is_an_error(python_agent, seed):
+    executing = asyncio.create_task(python_agent.request("POST", "/contexts/default/execute", {"code": "1"}))
+    request, fds = await seed.receive()
+    for fd in fds:
+        os.close(fd)
+    seed.send(op="forked", id=request["id"], pid=2**30)
+    seed.send(op="exited", id=request["id"], pid=2**30, status=0)
+    assert (await executing).status in (200, 500)
+    executing, context, _ = await running_cell(python_agent, seed)
+    await context.end()
+    assert (await executing).end["status"] == "ok"
+
+
+async def test_a_context_deleted_while_it_is_made_leaves_nothing(python_agent, seed):
+    executing = asyncio.create_task(python_agent.request("POST", "/contexts", {"id": "mine"}))
+    request, fds = await seed.receive()
+    deleting = asyncio.create_task(python_agent.request("DELETE", "/contexts/mine"))
+    await python_agent.request("GET", "/health")
+    context = FakeContext(seed, request, fds)
+    seed.send(op="forked", id=request["id"], pid=context.process.pid)
+    assert await context.signalled() == signal.SIGKILL
+    context.exit(signal.SIGKILL)
+    assert (await deleting).status == 200
+    await executing
+    context.close()
 
 
 async def test_a_seed_that_goes_away_ends_contexts_and_the_agent_lives(python_agent, seed):

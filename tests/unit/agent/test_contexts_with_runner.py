@@ -11,8 +11,8 @@ import sys
 import pytest
 
 
-@pytest.fixture
-def python_agent(start_agent):
+@pytest.fixture(scope="module")
+def agent_with_seed(start_agents):
     theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     source = os.path.abspath(os.path.join(os.path.dirname(__file__), "../../../src"))
     seed = subprocess.Popen(
@@ -20,12 +20,20 @@ def python_agent(start_agent):
         pass_fds=[theirs.fileno()],
         env={**os.environ, "PYTHONPATH": source},
     )
-    agent = start_agent(seed=ours)
+    agent = start_agents(seed=ours)
     theirs.close()
     ours.close()
     yield agent
     agent.stop()
     seed.wait()
+
+
+@pytest.fixture
+async def python_agent(agent_with_seed):
+    """Each test begins without contexts."""
+    yield agent_with_seed
+    for context in (await agent_with_seed.request("GET", "/contexts")).json()["contexts"]:
+        await agent_with_seed.request("DELETE", f"/contexts/{context['id']}")
 
 
 async def test_state_stays_and_the_last_value_is_shown(python_agent):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import stat
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -134,7 +134,7 @@ async def test_the_time_limit_reaches_a_daemon_of_another_user(start_agent, plac
 async def test_a_user_at_the_process_limit_gets_too_many_and_the_agent_lives(start_agent, place):
     agent = start_agent(switch_users=True, workdir=str(place))
     assert (await agent.request("GET", "/health")).status == 200
-    subprocess.run(["prlimit", f"--pid={agent.pid}", "--nproc=1:1"], check=True)
+    resource.prlimit(agent.pid, resource.RLIMIT_NPROC, (1, 1))
     first = await agent.request("POST", "/processes", {"argv": ["sleep", "1000"], "user": "nobody", "attach": False})
     second = await agent.request("POST", "/processes", {"argv": ["true"], "user": "nobody"})
     assert {first.status, second.status} <= {200, 429}

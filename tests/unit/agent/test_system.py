@@ -59,7 +59,8 @@ async def test_the_processes_of_the_system_are_listed(agent):
     record = (await agent.request("POST", "/processes", spec)).json()["process"]
     rows = (await agent.request("GET", "/system/processes")).json()["processes"]
     row = next(row for row in rows if row["pid"] == record["pid"])
-    assert (row["name"], row["command"], row["status"], row["ppid"]) == ("sleep", "sleep 1000", "sleeping", agent.pid)
+    assert (row["name"], row["command"], row["ppid"]) == ("sleep", "sleep 1000", agent.pid)
+    assert row["status"] in ("sleeping", "running")
     assert row["memory_mb"] >= 0
     assert row["cpu_percent"] >= 0
     await agent.request("POST", f"/processes/{record['id']}/signal", {"signal": "SIGKILL"})

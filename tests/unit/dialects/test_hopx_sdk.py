@@ -1,17 +1,20 @@
-"""The unmodified `hopx-ai` package against our control plane, over a real socket. What needs an agent is tested elsewhere."""
+"""The unmodified `hopx-ai` package against our control plane, over a real socket; nothing here needs an agent."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
 import uvicorn
 
+from atoll.control import sandboxes
 from atoll.testing.clock import RealClock
 from atoll.testing.node import ROOMY, FakeNode
 from atoll.testing.plane import Plane, open_plane
@@ -86,6 +89,30 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 @pytest.fixture(autouse=True)
+async def _closed(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """The SDK leaves its HTTP clients to the garbage collector; an open socket there is a warning, and so an error."""
+    opened: list[httpx.Client | httpx.AsyncClient] = []
+
+    def record(kind: type[httpx.Client | httpx.AsyncClient]) -> None:
+        make = kind.__init__
+
+        def recorded(self, *args, **kwargs) -> None:
+            make(self, *args, **kwargs)
+            opened.append(self)
+
+        monkeypatch.setattr(kind, "__init__", recorded)
+
+    record(httpx.Client)
+    record(httpx.AsyncClient)
+    yield
+    for client in opened:
+        if isinstance(client, httpx.AsyncClient):
+            await client.aclose()
+        else:
+            client.close()
+
+
+@pytest.fixture(autouse=True)
 def _roomy(served: Served) -> Iterator[None]:
     yield
     served.node.room = ROOMY
@@ -95,10 +122,8 @@ def _roomy(served: Served) -> Iterator[None]:
 def sandbox(served: Served) -> Iterator[Sandbox]:
     made = Sandbox.create(template="code-interpreter", timeout_seconds=600, **served.access)
     yield made
-    try:
+    with contextlib.suppress(NotFoundError):
         made.kill()
-    except NotFoundError:
-        pass
 
 
 def test_create_and_get_info(sandbox: Sandbox, served: Served):
@@ -190,12 +215,13 @@ def test_list_and_iter_see_each_sandbox_once(served: Served):
         found.kill()
 
 
-def test_iter_follows_the_cursor_over_many_pages(served: Served):
-    made = {Sandbox.create(template="base", **served.access).sandbox_id for _ in range(101)}
-    iterated = [found.sandbox_id for found in Sandbox.iter(status="running", **served.access)]
-    assert len(iterated) == 101
-    assert set(iterated) == made
-    for found in Sandbox.list(limit=200, **served.access):
+def test_iter_follows_the_cursor_over_many_pages(served: Served, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sandboxes, "MAX_LIMIT", 2)  # the SDK always asks for 100
+    made = {Sandbox.create(template="base", **served.access).sandbox_id for _ in range(5)}
+    iterated = list(Sandbox.iter(status="running", **served.access))
+    assert len(iterated) == 5
+    assert {found.sandbox_id for found in iterated} == made
+    for found in iterated:
         found.kill()
 
 

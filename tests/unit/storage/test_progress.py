@@ -5,17 +5,23 @@ import pytest
 from atoll.storage.progress import DebootstrapLines, apt_fraction, part
 
 
-def test_packages_unpacked_and_set_up_make_the_fraction():
+def test_packages_fetched_unpacked_and_set_up_make_the_fraction():
     lines = DebootstrapLines()
-    text = ["I: x", "0 upgraded, 2 newly installed, 0 to remove", "Unpacking a (1) ...", "Setting up a (1) ..."]
-    assert [lines.feed(line) for line in text] == [0.0, 0.0, 0.25, 0.5]
+    text = [
+        "Get:1 bookworm InRelease",
+        "0 upgraded, 2 newly installed, 0 to remove",
+        "Get:1 bookworm/main amd64 a",
+        "Unpacking a (1) ...",
+        "Setting up a (1) ...",
+    ]
+    assert [lines.feed(line) for line in text] == [0.0, 0.0, 1 / 6, 2 / 6, 3 / 6]
 
 
 def test_the_fraction_never_shrinks_and_never_ends_early():
     lines = DebootstrapLines()
     lines.feed("1 newly installed")
-    assert lines.feed("Unpacking a") == 0.5
-    assert lines.feed("9 newly installed") == 0.5
+    assert lines.feed("Unpacking a") == 1 / 3
+    assert lines.feed("9 newly installed") == 1 / 3
     for _ in range(40):
         last = lines.feed("Setting up a")
     assert last == 0.99

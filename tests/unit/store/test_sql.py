@@ -144,11 +144,18 @@ async def test_keys_are_found_by_digest_and_revoked_once(store: SqlStore):
     assert list(await store.keys.list()) == [replace(key, last_used_at=2.0, revoked_at=3.0)]
 
 
+async def test_audit_keeps_so_many_at_most(store: SqlStore):
+    for n in range(5):
+        await store.audit.append(AuditEntry(float(n), "k", "sandbox.get", "ok"))
+    await store.audit.forget(0.0, 2)
+    assert [entry.at for entry in await store.audit.list(10)] == [4.0, 3.0]
+
+
 async def test_audit_is_newest_first_and_forgets_the_old(store: SqlStore):
     entries = [AuditEntry(float(n), "k", "sandbox.create", "ok", "a", "r", "192.0.2.1", None) for n in range(3)]
     for entry in entries:
         await store.audit.append(entry)
-    await store.audit.forget(1.0)
+    await store.audit.forget(1.0, 100)
     assert await store.audit.list(10) == [entries[2], entries[1]]
 
 

@@ -83,6 +83,7 @@ def _audit() -> None:
         sa.PrimaryKeyConstraint("seq", name="pk_audit"),
     )
     op.create_index("ix_audit_sandbox_id", "audit", ["sandbox_id"])
+    op.create_index("ix_audit_at", "audit", ["at"])
 
 
 def _nodes() -> None:

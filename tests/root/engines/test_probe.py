@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from atoll.engines.native import probe
+
+pytestmark = pytest.mark.root
+
+
+def loop_devices() -> set[str]:
+    return {path.name for path in Path("/sys/block").glob("loop*") if (path / "loop" / "backing_file").exists()}
+
+
+def test_this_host_can_isolate_and_trying_leaves_nothing_behind(tmp_path: Path) -> None:
+    before = loop_devices()
+    checks = probe.run_checks(tmp_path)
+    assert [check for check in checks if check.required and not check.ok] == []
+    assert list(tmp_path.iterdir()) == []
+    assert loop_devices() <= before
+
+
+def test_the_step_that_fails_names_itself_and_the_later_ones_are_not_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(1, "no loop device for you")
+
+    monkeypatch.setattr(probe.disk, "mount_image", refuse)
+    image, loop, *rest = probe._storage(tmp_path)
+    assert image.ok
+    assert "no loop device for you" in loop.detail
+    assert loop.fix
+    assert all("not tried" in check.detail for check in rest)
