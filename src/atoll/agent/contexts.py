@@ -226,6 +226,8 @@ class ContextTable:
         ours, theirs = socket.socketpair()
         out, child_out = os.pipe2(os.O_CLOEXEC)
         err, child_err = os.pipe2(os.O_CLOEXEC)
+        for fd in (child_out, child_err):
+            self._users.give(fd, context.user)
         interpreter = Interpreter(ours.detach(), out, err, context, env)
         marked = {**env, system.MARK: context.mark, **unbuffered(env, child_out, self._lineflush)}
         try:

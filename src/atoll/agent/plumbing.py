@@ -67,7 +67,6 @@ class Streams:
 
 
 def open_pipes(spec: Spec, streams: Streams, users: Users, user: User) -> tuple[Plumbing, tuple[int, int, int]]:
-    del users, user
     stdin = None
     if spec.stdin:
         reading, writing = os.pipe2(os.O_CLOEXEC)
@@ -76,6 +75,8 @@ def open_pipes(spec: Spec, streams: Streams, users: Users, user: User) -> tuple[
         child_in = streams.theirs(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
     out, child_out = streams.output()
     err, child_err = streams.output()
+    for fd in (child_in, child_out, child_err) if spec.stdin else (child_out, child_err):
+        users.give(fd, user)
     return Plumbing([(STDOUT, out), (STDERR, err)], stdin, False), (child_in, child_out, child_err)
 
 

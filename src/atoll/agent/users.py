@@ -69,6 +69,11 @@ class Users:
     def group_name(self, gid: int) -> str:
         return _name_of(self._group, gid)
 
+    def give(self, fd: int, user: User) -> None:
+        """A pipe is its user's: a program may open /dev/stdout, which opens the pipe anew, by its owner and mode."""
+        if self.switching and user.uid != 0:
+            os.fchown(fd, user.uid, user.gid)
+
     @contextmanager
     def acting_as(self, user: User) -> Iterator[None]:
         """For path operations. Never spans an await: the ids belong to the whole process."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jwt
+from jwt.types import Options
 
 MAX_REMEMBERED = 4096
 MIN_KEY_BYTES = 32  # HS256 with less is guessable (RFC 7518, 3.2)
@@ -25,6 +26,10 @@ class TokenExpired(Exception):
 class Claims:
     sandbox_id: str
     expires_at: float
+
+
+CHECKS: Options = {"require": ["sub", "exp"], "verify_exp": False, "verify_iat": False}
+"""Expiry is compared in `verify`, with our clock. A clock that was set back a little must not refuse a fresh token."""
 
 
 def looks_like_token(credential: str) -> bool:
@@ -49,10 +54,7 @@ class TokenVerifier:
 
     def _check(self, token: str) -> Claims:
         try:
-            # The expiry is compared in `verify`, with our clock, also for a token seen before.
-            data = jwt.decode(
-                token, self._read_key(), algorithms=["HS256"], options={"require": ["sub", "exp"], "verify_exp": False}
-            )
+            data = jwt.decode(token, self._read_key(), algorithms=["HS256"], options=CHECKS)
             claims = Claims(str(data["sub"]), float(data["exp"]))
         except (jwt.InvalidTokenError, TypeError, ValueError) as error:
             raise TokenInvalid from error

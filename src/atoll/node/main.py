@@ -18,6 +18,7 @@ from atoll.core.errors import AtollError, InvalidInput, Unavailable
 from atoll.core.ids import is_sandbox_id
 from atoll.core.limits import Limits
 from atoll.core.settings import NodeSettings, Places
+from atoll.engines.native.version import engine_version
 from atoll.rpc import Connection, RpcServer, serve
 from atoll.storage.keys import master_key
 from atoll.storage.runtime import current, runtime_argv
@@ -161,7 +162,7 @@ def native_engine(places: Places, on_exit: Callable[[str, int], None]) -> Native
         directory = current(places.data)
         return directory, runtime_argv(directory)
 
-    return NativeEngine(places, atoll.__version__, runtime, on_exit)
+    return NativeEngine(places, engine_version(), runtime, on_exit)
 
 
 def order_from(params: Params) -> Order:

@@ -90,7 +90,7 @@ def build_layer(spec: TemplateSpec, below: Sequence[Path], scratch: Path, progre
         _install_wheels(spec, chamber, part(progress, step, 0.45, 0.7))
         progress(step, 0.7)
     for file in spec.files:
-        _write(chamber.root, file)
+        _write(chamber.root, below, file)
     for number, command in enumerate(spec.commands):
         argv = ("/bin/sh", "-euc", command) if isinstance(command, str) else command
         chamber.run(argv, what=f"command {number + 1} of template {spec.name}")
@@ -240,16 +240,26 @@ def _compile(spec: TemplateSpec, chamber: Chamber) -> None:
     chamber.run(("/bin/sh", "-euc", script, str(spec.python)), what=f"compiling the Python packages of {spec.name}")
 
 
-def _write(root: Path, file: File) -> None:
+def _write(root: Path, below: Sequence[Path], file: File) -> None:
     target = root / file.path.lstrip("/")
     for parent in reversed(target.relative_to(root).parents):
         if (root / parent).is_symlink():
             raise InvalidInput(f"{file.path} lies behind the link /{parent}")
-    target.parent.mkdir(parents=True, exist_ok=True)
+        if not (root / parent).exists():
+            _make_parent(root / parent, [layer / parent for layer in below])
     target.unlink(missing_ok=True)
     target.write_text(file.content)
     os.chown(target, file.uid, file.gid)
     target.chmod(file.mode)
+
+
+def _make_parent(directory: Path, same_below: Sequence[Path]) -> None:
+    """A directory in an upper layer speaks for the merged one: it takes owner and mode of the one it stands for."""
+    directory.mkdir(mode=0o755)
+    known = next((path.lstat() for path in same_below if path.is_dir() and not path.is_symlink()), None)
+    if known:
+        os.chown(directory, known.st_uid, known.st_gid)
+        directory.chmod(stat.S_IMODE(known.st_mode))
 
 
 def scrub(root: Path, *, lowest: bool) -> None:

@@ -16,7 +16,7 @@ from atoll.core.errors import InvalidInput
 from atoll.core.limits import Limits
 from atoll.core.template import Template
 
-BUILDER = "1"  # part of every digest: raise it when the same file would now give another layer
+BUILDER = "2"  # part of every digest: raise it when the same file would now give another layer
 VARIANTS = ("apt", "minbase", "extract")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.:-]+")

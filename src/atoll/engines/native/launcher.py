@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import atoll
 from atoll import rpc
 from atoll.core.errors import (
     AtollError,
@@ -39,6 +38,7 @@ from . import ids, network, seccomp, tree
 from . import syscalls as sc
 from .cgroup import Cgroup, Cgroups
 from .slot import Slot, SlotRequest, make_slot
+from .version import engine_version
 from .zygotes import Generation, TemplateSpec, readable
 
 log = logging.getLogger("atoll.launcher")
@@ -100,6 +100,7 @@ def _pair() -> tuple[socket.socket, socket.socket]:
 
 class Launcher:
     def __init__(self, run: Path, installation: str) -> None:
+        self.version = engine_version()
         self.run = run
         self.installation = installation
         self.records = run / "launcher"
@@ -170,7 +171,7 @@ class Launcher:
 
     async def hello(self, params: dict[str, Any]) -> dict[str, Any]:
         alive = [{**sandbox.handle(), "frozen": sandbox.cgroup.frozen()} for sandbox in self.sandboxes.values()]
-        return {"version": atoll.__version__, "pid": os.getpid(), "sandboxes": alive}
+        return {"version": self.version, "pid": os.getpid(), "sandboxes": alive}
 
     async def template(self, params: dict[str, Any]) -> dict[str, Any]:
         spec = TemplateSpec(
