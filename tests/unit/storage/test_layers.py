@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 import pytest
 
@@ -73,14 +74,14 @@ def test_scrubbing_follows_no_link_out(tmp_path):
 
 
 def test_a_file_is_written_with_its_mode(tmp_path):
-    layers._write(tmp_path, File("/etc/sudoers.d/user", "x", 0o440, os.getuid(), os.getgid()))
+    layers._write(tmp_path, [], File("/etc/sudoers.d/user", "x", 0o440, os.getuid(), os.getgid()))
     assert (tmp_path / "etc/sudoers.d/user").stat().st_mode & 0o777 == 0o440
 
 
 def test_a_file_behind_a_link_is_refused(tmp_path):
     (tmp_path / "etc").symlink_to("/")
     with pytest.raises(InvalidInput):
-        layers._write(tmp_path, File("/etc/x", "", 0o644, os.getuid(), os.getgid()))
+        layers._write(tmp_path, [], File("/etc/x", "", 0o644, os.getuid(), os.getgid()))
 
 
 def test_a_chamber_takes_layers_by_plain_names_whatever_they_are_called(tmp_path):
@@ -105,3 +106,12 @@ def test_the_uppermost_layer_answers(tmp_path):
     assert chamber.stacked("b") == lower / "b"
     with pytest.raises(InternalError):
         chamber.stacked("c")
+
+
+def test_a_parent_made_for_a_file_takes_owner_and_mode_of_the_layer_below(tmp_path):
+    below, root = tmp_path / "below", tmp_path / "root"
+    (below / "home").mkdir(parents=True)
+    (below / "home").chmod(0o2750)
+    root.mkdir()
+    layers._write(root, [below], File("/home/x", "", 0o644, os.getuid(), os.getgid()))
+    assert stat.S_IMODE((root / "home").stat().st_mode) == 0o2750

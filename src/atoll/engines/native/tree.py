@@ -120,11 +120,14 @@ def build(
     base_id: int, shm_mib: int,
 ) -> Tree:  # fmt: skip
     _attach_disk(place / "disk", image, key, userns_fd)
-    lower = [_attach_layer(place / f"layer{n}", layer, userns_fd) for n, layer in enumerate(layers)]
+    idmap = sc.MOUNT_ATTR_IDMAP
+    for number, layer in enumerate(layers):
+        _attach_layer(place / f"l{number}", layer, idmap, userns_fd)
     root = place / "root"
     root.mkdir()
-    with file_ids(base_id):
-        _attach_overlay(root, lower, place / "disk" / disk.SEALED)
+    with file_ids(base_id), inside(place):
+        options = [("upperdir", f"disk/{disk.SEALED}/upper"), ("workdir", f"disk/{disk.SEALED}/work")]
+        _attach_overlay(_names(len(layers)), options, sc.MOUNT_ATTR_NODEV)
         _attach_inner(root, stage, runtime, base_id, shm_mib)
     return Tree(sc.clone_mount(str(root), recursive=True))
 
@@ -140,32 +143,39 @@ def _attach_disk(target: Path, image: str, key: bytes, userns_fd: int) -> None:
         os.close(fd)
 
 
-def _attach_layer(target: Path, layer: str, userns_fd: int) -> Path:
+def _attach_layer(target: Path, layer: str, idmap: int = 0, userns_fd: int = 0) -> None:
     """Layers hold device nodes and set-uid programs; both are decided by the overlay's own mount, not here."""
     fd = sc.clone_mount(layer)
     try:
-        attributes = sc.MOUNT_ATTR_IDMAP | sc.MOUNT_ATTR_RDONLY | sc.MOUNT_ATTR_NODEV | sc.MOUNT_ATTR_NOSUID
+        attributes = idmap | sc.MOUNT_ATTR_RDONLY | sc.MOUNT_ATTR_NODEV | sc.MOUNT_ATTR_NOSUID
         sc.mount_setattr(fd, attributes, userns_fd=userns_fd)
         target.mkdir()
         sc.attach_mount(fd, str(target))
     finally:
         os.close(fd)
-    return target
 
 
-def _attach_overlay(root: Path, lower: Sequence[Path], sealed: Path) -> None:
-    fs = sc.new_filesystem(
-        "overlay",
-        [
-            ("source", "atoll"),
-            ("lowerdir", ":".join(map(str, lower))),
-            ("upperdir", str(sealed / "upper")),
-            ("workdir", str(sealed / "work")),
-        ],
-    )
-    fd = sc.create_mount(fs, "overlay", sc.MOUNT_ATTR_NODEV)
+def _names(count: int) -> list[str]:
+    return [f"l{number}" for number in range(count)]
+
+
+@contextlib.contextmanager
+def inside(directory: Path) -> Iterator[None]:
+    """overlayfs takes names relative to the caller: short ones, since fsconfig takes 256 bytes, and none that shows
+    the host's paths in the sandbox's list of mounts."""
+    os.chdir(directory)
     try:
-        sc.attach_mount(fd, str(root))
+        yield
+    finally:
+        os.chdir("/")
+
+
+def _attach_overlay(lower: Sequence[str], options: Sequence[tuple[str, str | None]], attributes: int) -> None:
+    """On `root` of the current directory."""
+    fs = sc.new_filesystem("overlay", [("source", "atoll"), ("lowerdir", ":".join(lower)), *options])
+    fd = sc.create_mount(fs, "overlay", attributes)
+    try:
+        sc.attach_mount(fd, "root")
     finally:
         os.close(fd)
 
@@ -239,12 +249,12 @@ def interpreter_root(stage: Stage, name: str, layers: Sequence[str], runtime: st
     with stage.place(name) as place:
         root = place / "root"
         root.mkdir()
-        lower = [*layers, str(_mount_points(place))]
-        fs = sc.new_filesystem("overlay", [("source", "atoll"), ("lowerdir", ":".join(lower))])
-        attributes = sc.MOUNT_ATTR_RDONLY | sc.MOUNT_ATTR_NODEV | sc.MOUNT_ATTR_NOSUID
-        fd = sc.create_mount(fs, "overlay", attributes)
-        sc.attach_mount(fd, str(root))
-        os.close(fd)
+        for number, layer in enumerate(layers):
+            _attach_layer(place / f"l{number}", layer)
+        _mount_points(place / "skeleton")
+        with inside(place):
+            attributes = sc.MOUNT_ATTR_RDONLY | sc.MOUNT_ATTR_NODEV | sc.MOUNT_ATTR_NOSUID
+            _attach_overlay([*_names(len(layers)), "skeleton"], [], attributes)
         root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             _attach_clone(str(stage.dev), root_fd, "dev", sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NOEXEC)
@@ -258,12 +268,10 @@ def interpreter_root(stage: Stage, name: str, layers: Sequence[str], runtime: st
         return sc.clone_mount(str(root), recursive=True)
 
 
-def _mount_points(place: Path) -> Path:
+def _mount_points(skeleton: Path) -> None:
     """A lowest layer with what we mount on: a template need not know of it (and overlayfs wants two layers)."""
-    skeleton = place / "skeleton"
     for name in ("dev", "tmp", RUNTIME_MOUNT):
         (skeleton / name).mkdir(parents=True)
-    return skeleton
 
 
 def _bind(source: str, target: Path, attributes: int) -> None:
