@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from atoll.storage import disks, keys
@@ -20,6 +22,12 @@ class SealedDisks:
 
     def unwrap(self, wrapped: str, sandbox_id: str) -> bytes:
         return keys.unwrap(self._master, wrapped, sandbox_id)
+
+    def wrap_env(self, env: Mapping[str, str], sandbox_id: str) -> str:
+        return keys.wrap(self._master, json.dumps(dict(env)).encode(), f"{sandbox_id} env")
+
+    def unwrap_env(self, wrapped: str, sandbox_id: str) -> dict[str, str]:
+        return dict(json.loads(keys.unwrap(self._master, wrapped, f"{sandbox_id} env")))
 
     def make(self, sandbox_id: str, size_mib: int) -> None:
         """Some tenths of a millisecond, unless the size was never asked for before: then mkfs runs once."""

@@ -55,6 +55,8 @@ class Handle:
     hostname: str
     wrapped_key: str = field(repr=False)
     """The disk's key under the node's master key."""
+    wrapped_env: str = field(default="", repr=False)
+    """The variables it was created with, likewise: they may be secrets, and `start` needs them again."""
     engine: EngineHandle | None = None
 
     @property

@@ -39,6 +39,10 @@ class Disks(Protocol):
 
     def unwrap(self, wrapped: str, sandbox_id: str) -> bytes: ...
 
+    def wrap_env(self, env: Mapping[str, str], sandbox_id: str) -> str: ...
+
+    def unwrap_env(self, wrapped: str, sandbox_id: str) -> dict[str, str]: ...
+
     def make(self, sandbox_id: str, size_mib: int) -> None: ...
 
     def path(self, sandbox_id: str) -> Path: ...
@@ -89,7 +93,8 @@ class Sandboxes:
             if (saved := self._handles.get(order.id)) is not None:
                 return self._created_already(saved, order)
             key, wrapped = self._disks.new_key(order.id)
-            handle = self._handles.save(_handle(order, HandleState.CREATING, template, wrapped))
+            wrapped_env = self._disks.wrap_env(order.env, order.id) if order.env else ""
+            handle = self._handles.save(_handle(order, HandleState.CREATING, template, wrapped, wrapped_env))
             return await self._bear(handle, order.env, key, Action.CLEAN)
 
     async def start(self, order: Order) -> Facts:
@@ -99,10 +104,11 @@ class Sandboxes:
                 raise _stale(saved)
             if saved.state is not HandleState.STOPPED:
                 return self._created_already(saved, order)
-            handle = _handle(order, HandleState.STARTING, saved.template, saved.wrapped_key)
+            handle = _handle(order, HandleState.STARTING, saved.template, saved.wrapped_key, saved.wrapped_env)
             try:
                 key = self._disks.unwrap(saved.wrapped_key, saved.id)
-                return await self._bear(self._handles.save(handle), order.env, key, Action.END)
+                env = self._disks.unwrap_env(saved.wrapped_env, saved.id) if saved.wrapped_env else {}
+                return await self._bear(self._handles.save(handle), {**env, **order.env}, key, Action.END)
             except BaseException:
                 self._take_back(saved)
                 raise
@@ -388,7 +394,7 @@ class Sandboxes:
         task.add_done_callback(_log_failure)
 
 
-def _handle(order: Order, state: HandleState, template: Template, wrapped_key: str) -> Handle:
+def _handle(order: Order, state: HandleState, template: Template, wrapped_key: str, wrapped_env: str) -> Handle:
     return Handle(
         id=order.id,
         incarnation=order.incarnation,
@@ -397,6 +403,7 @@ def _handle(order: Order, state: HandleState, template: Template, wrapped_key: s
         limits=order.limits,
         hostname=order.hostname,
         wrapped_key=wrapped_key,
+        wrapped_env=wrapped_env,
     )
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,26 @@ async def test_stop_keeps_the_disk_and_start_uses_it(sandboxes: Sandboxes, house
     again = await sandboxes.start(order(incarnation=2, id=asked.id))
     assert again["pid"] != born["pid"]
     assert house.disks.path(asked.id).read_bytes() == b"somebody's files"
+
+
+async def test_variables_of_the_create_come_back_at_start_and_are_not_kept_in_clear(
+    sandboxes: Sandboxes, house: House
+) -> None:
+    asked = order(env={"TOKEN": "a-secret-value"})
+    await sandboxes.create(asked)
+    (handle,) = house.handles
+    assert b"a-secret-value" not in handle.to_json()
+    await sandboxes.stop(asked.id, 1)
+    again = await sandboxes.start(order(incarnation=2, id=asked.id))
+    assert (await environment_of(again["socket"]))["TOKEN"] == "a-secret-value"
+
+
+async def environment_of(socket: str) -> dict[str, str]:
+    reader, writer = await asyncio.open_unix_connection(socket)
+    writer.write(b"GET /env HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    return dict(json.loads(answer.partition(b"\r\n\r\n")[2])["env"])
 
 
 async def test_stop_twice_is_one_stop(sandboxes: Sandboxes) -> None:
