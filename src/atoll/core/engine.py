@@ -30,6 +30,19 @@ class SandboxSpec:
     socket: Path
     config: Mapping[str, Any]
     """The agent's configuration, docs/agent-protocol.md."""
+    slot: str | None = None
+    """Made ahead by a `SlotMaker`, on this disk; one that is not there any more is no error."""
+
+
+@dataclass(frozen=True)
+class SlotSpec:
+    """A slot belongs to no sandbox yet. Its disk may be renamed while it is in use."""
+
+    name: str
+    template: Template
+    limits: Limits
+    disk: Path
+    key: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -66,3 +79,10 @@ class Pausable(Protocol):
     async def pause(self, sandbox_id: str, handle: EngineHandle) -> None: ...
 
     async def resume(self, sandbox_id: str, handle: EngineHandle) -> None: ...
+
+
+@runtime_checkable
+class SlotMaker(Protocol):
+    """Engines for which part of a create can be done ahead."""
+
+    async def prepare_slot(self, spec: SlotSpec) -> None: ...

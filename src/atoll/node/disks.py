@@ -16,9 +16,11 @@ class SealedDisks:
         self._disks.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._master = master
 
-    def new_key(self, sandbox_id: str) -> tuple[bytes, str]:
-        key = keys.new_disk_key()
-        return key, keys.wrap(self._master, key, sandbox_id)
+    def fresh_key(self) -> bytes:
+        return keys.new_disk_key()
+
+    def wrap(self, key: bytes, sandbox_id: str) -> str:
+        return keys.wrap(self._master, key, sandbox_id)
 
     def unwrap(self, wrapped: str, sandbox_id: str) -> bytes:
         return keys.unwrap(self._master, wrapped, sandbox_id)
@@ -35,6 +37,10 @@ class SealedDisks:
         if not base.exists():
             base = disks.base_image(self._images, size_mib)
         disks.copy_image(base, self.path(sandbox_id))
+
+    def rename(self, name: str, sandbox_id: str) -> None:
+        """Of an image that may be in use: what is attached is the file, not its name."""
+        self.path(name).rename(self.path(sandbox_id))
 
     def path(self, sandbox_id: str) -> Path:
         return self._disks / f"{sandbox_id}.img"

@@ -29,6 +29,7 @@ from .disks import SealedDisks
 from .handles import HandleStore
 from .native_engine import NativeEngine
 from .sandboxes import Order, Sandboxes
+from .slots import SlotPool
 
 log = logging.getLogger(__name__)
 
@@ -46,14 +47,10 @@ class Node:
         self._places = places
         self._catalogue = Catalogue(places.data / "node" / "templates")
         self._engine = engine or native_engine(places, lambda *exited: self._sandboxes.exited(*exited))
-        self._sandboxes = Sandboxes(
-            places,
-            self._engine,
-            HandleStore(places.data / "node" / "sandboxes"),
-            SealedDisks(places.data / "node", master_key(places.data / "node" / "master.key")),
-            self._catalogue,
-            self._emit,
-        )
+        disks = SealedDisks(places.data / "node", master_key(places.data / "node" / "master.key"))
+        self._slots = SlotPool(self._engine, disks)
+        handles = HandleStore(places.data / "node" / "sandboxes")
+        self._sandboxes = Sandboxes(places, self._engine, handles, disks, self._catalogue, self._emit, self._slots)
         self._server: RpcServer | None = None
         self._stopping = False
         self._methods: dict[str, Callable[[Params], Awaitable[Params]]] = {
@@ -75,6 +72,7 @@ class Node:
         """The socket appears when the launcher answers and everything is recovered; who connects finds the truth."""
         await self._engine.connect()
         await self._sandboxes.recover()
+        self._slots.open()
         self._server = await serve(self._places.node_socket, self._answer)
         warming = asyncio.create_task(self._warm())
         keeping = asyncio.create_task(self._keep_engine())
@@ -85,6 +83,7 @@ class Node:
             for task in (warming, keeping):
                 task.cancel()
             await asyncio.gather(warming, keeping, return_exceptions=True)
+            await self._slots.close()
             await self._sandboxes.close()
             await self._engine.close()
 
@@ -111,6 +110,7 @@ class Node:
 
     async def _stop_all(self, _: Params) -> Params:
         self._stopping = True
+        await self._slots.close()
         await self._sandboxes.stop_all()
         await self._engine.shutdown()
         return {}
@@ -125,6 +125,7 @@ class Node:
             if template.name in self._settings.warm:
                 try:
                     await self._engine.prepare(template)
+                    self._slots.want(template, template.limits)
                 except AtollError as error:
                     log.warning("template %s is not warm: %s", template.name, error)
 
@@ -139,6 +140,7 @@ class Node:
             if self._stopping:
                 return
             self._sandboxes.engine_lost()
+            await self._slots.close()
             if clock() - connected_at > SETTLED_S:
                 backoff_s = 0.0
             log.warning("the launcher is gone; another is started in %.1f s", backoff_s)
@@ -150,6 +152,7 @@ class Node:
         try:
             await self._engine.connect()
             await self._sandboxes.recover()
+            self._slots.open()
             await self._warm()
         except Exception:
             log.exception("the launcher could not be replaced")

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from atoll.core.engine import EngineHandle, EngineUsage, SandboxSpec
+from atoll.core.engine import EngineHandle, EngineUsage, SandboxSpec, SlotSpec
 from atoll.core.errors import Unavailable
 from atoll.core.settings import Places
 from atoll.core.template import Template
@@ -77,6 +77,17 @@ class NativeEngine:
             future.add_done_callback(lambda done: self._forget_failure(template.digest, done))
         await asyncio.shield(future)
 
+    async def prepare_slot(self, spec: SlotSpec) -> None:
+        await self.prepare(spec.template)
+        request = {
+            "slot": spec.name,
+            "template": _announced(spec.template),
+            "disk": str(spec.disk),
+            "key": spec.key.hex(),
+            "limits": spec.limits.to_wire(),
+        }
+        await self._call("prepare", request, CREATE_TIMEOUT_S)
+
     async def create(self, spec: SandboxSpec) -> EngineHandle:
         request = {
             "id": spec.id,
@@ -87,6 +98,7 @@ class NativeEngine:
             "hostname": spec.hostname,
             "socket": str(spec.socket),
             "config": dict(spec.config),
+            "slot": spec.slot,
         }
         return await self._call("create", request, CREATE_TIMEOUT_S)
 

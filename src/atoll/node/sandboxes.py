@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +23,7 @@ from . import health, recover
 from .exits import ExitWatch, lives
 from .handles import VISIBLE, Handle, HandleState, HandleStore
 from .recover import Action
+from .slots import SlotPool
 from .turns import Turns
 
 log = logging.getLogger(__name__)
@@ -33,9 +35,9 @@ Emit = Callable[[str, Facts], None]
 
 
 class Disks(Protocol):
-    def new_key(self, sandbox_id: str) -> tuple[bytes, str]:
-        """The key, and the same wrapped for the handle."""
-        ...
+    def fresh_key(self) -> bytes: ...
+
+    def wrap(self, key: bytes, sandbox_id: str) -> str: ...
 
     def unwrap(self, wrapped: str, sandbox_id: str) -> bytes: ...
 
@@ -44,6 +46,8 @@ class Disks(Protocol):
     def unwrap_env(self, wrapped: str, sandbox_id: str) -> dict[str, str]: ...
 
     def make(self, sandbox_id: str, size_mib: int) -> None: ...
+
+    def rename(self, name: str, sandbox_id: str) -> None: ...
 
     def path(self, sandbox_id: str) -> Path: ...
 
@@ -72,7 +76,14 @@ class Order:
 
 class Sandboxes:
     def __init__(
-        self, places: Places, engine: Engine, handles: HandleStore, disks: Disks, templates: Templates, emit: Emit
+        self,
+        places: Places,
+        engine: Engine,
+        handles: HandleStore,
+        disks: Disks,
+        templates: Templates,
+        emit: Emit,
+        slots: SlotPool | None = None,
     ) -> None:
         self._places = places
         self._engine = engine
@@ -80,6 +91,7 @@ class Sandboxes:
         self._disks = disks
         self._templates = templates
         self._emit = emit
+        self._slots = slots
         self._turns = Turns()
         self._exits = ExitWatch(self.exited)
         self._background: set[asyncio.Task[None]] = set()
@@ -92,10 +104,12 @@ class Sandboxes:
             template = self._templates.get(order.template)
             if (saved := self._handles.get(order.id)) is not None:
                 return self._created_already(saved, order)
-            key, wrapped = self._disks.new_key(order.id)
-            wrapped_env = self._disks.wrap_env(order.env, order.id) if order.env else ""
-            handle = self._handles.save(_handle(order, HandleState.CREATING, template, wrapped, wrapped_env))
-            return await self._bear(handle, order.env, key, Action.CLEAN)
+            with self._slots.creating(template, order.limits) if self._slots else nullcontext() as ready:
+                key = ready.key if ready else self._disks.fresh_key()
+                wrapped = self._disks.wrap(key, order.id)
+                wrapped_env = self._disks.wrap_env(order.env, order.id) if order.env else ""
+                handle = self._handles.save(_handle(order, HandleState.CREATING, template, wrapped, wrapped_env))
+                return await self._bear(handle, order.env, key, Action.CLEAN, ready.name if ready else None)
 
     async def start(self, order: Order) -> Facts:
         async with self._turns(order.id):
@@ -225,11 +239,15 @@ class Sandboxes:
 
     # ---- steps; each is called with the sandbox's turn taken
 
-    async def _bear(self, handle: Handle, env: Mapping[str, str], key: bytes, otherwise: Action) -> Facts:
+    async def _bear(
+        self, handle: Handle, env: Mapping[str, str], key: bytes, otherwise: Action, slot: str | None = None
+    ) -> Facts:
         try:
-            if handle.state is HandleState.CREATING:
+            if slot:
+                self._disks.rename(slot, handle.id)
+            elif handle.state is HandleState.CREATING:
                 self._disks.make(handle.id, handle.limits.disk_mib)
-            engine_handle = await self._launch(handle, env, key)
+            engine_handle = await self._launch(handle, env, key, slot)
         except BaseException:
             await self._undo(handle, otherwise)
             raise
@@ -238,7 +256,7 @@ class Sandboxes:
         self._spawn(asyncio.to_thread(self._handles.sync, handle.id))
         return self._born(handle)
 
-    async def _launch(self, handle: Handle, env: Mapping[str, str], key: bytes) -> EngineHandle:
+    async def _launch(self, handle: Handle, env: Mapping[str, str], key: bytes, slot: str | None) -> EngineHandle:
         template = handle.template
         spec = SandboxSpec(
             id=handle.id,
@@ -254,6 +272,7 @@ class Sandboxes:
                 "workdir": template.workdir,
                 "python": template.python is not None,
             },
+            slot=slot,
         )
         await self._engine.prepare(template)
         engine_handle = await self._engine.create(spec)

@@ -36,6 +36,8 @@ class FakeLauncher:
         self._version = version
         self.failing: set[str] = set()
         """Methods that answer with an error."""
+        self.slots: list[str] = []
+        """Names of the slots made ahead and not used yet."""
         self._templates: set[str] = set()
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._waiting: set[asyncio.Task[None]] = set()
@@ -61,6 +63,7 @@ class FakeLauncher:
         methods: dict[str, Callable[[Params], Awaitable[Params | None]]] = {
             "hello": self._hello,
             "template": self._template,
+            "prepare": self._prepare,
             "create": self._create,
             "destroy": self._destroy,
             "pause": self._pause,
@@ -81,9 +84,16 @@ class FakeLauncher:
     async def _template(self, params: Params) -> None:
         self._templates.add(params["name"])
 
+    async def _prepare(self, params: Params) -> None:
+        if not Path(params["disk"]).is_file():
+            raise InternalError("no disk")
+        self.slots.append(params["slot"])
+
     async def _create(self, params: Params) -> Params:
         if params["template"] not in self._templates:
             raise NotFound("the template has no zygotes")
+        if params.get("slot") in self.slots:
+            self.slots.remove(params["slot"])
         if not Path(params["disk"]).is_file() or not bytes.fromhex(params["key"]):
             raise InternalError("no disk or no key")
         config = params["config"] | {"workdir": "/tmp", "python": False}  # noqa: S108 - there is no /workspace, no seed

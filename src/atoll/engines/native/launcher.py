@@ -37,7 +37,7 @@ from atoll.core.limits import Limits
 from . import ids, network, seccomp, tree
 from . import syscalls as sc
 from .cgroup import Cgroup, Cgroups
-from .slot import Slot, SlotRequest, make_slot
+from .slot import Berth, Slot, SlotRequest, discard_slot, make_slot, open_berth
 from .version import engine_version
 from .zygotes import Generation, TemplateSpec, readable
 
@@ -114,6 +114,8 @@ class Launcher:
         sc.mount(None, "/", None, sc.MS_REC | MS_SLAVE)
         self.stage = tree.Stage(run / "stage")
         self.sandboxes: dict[str, Sandbox] = {}
+        self.slots: dict[str | None, Slot] = {}
+        self.preparing = asyncio.Lock()
         self.generations: dict[str, list[Generation]] = {}
         self.births = asyncio.Semaphore(BIRTHS_AT_ONCE)
         self.template_lock = asyncio.Lock()
@@ -194,9 +196,21 @@ class Launcher:
         if sandbox_id in self.sandboxes:
             raise Conflict(f"sandbox {sandbox_id} is already there")
         async with self.births:
-            generation = await self._generation_with_room(params["template"])
-            sandbox = await self._create_in(generation, params)
+            sandbox = await self._create_in(await self._slot_for(params), params)
         return sandbox.handle()
+
+    async def prepare(self, params: dict[str, Any]) -> dict[str, Any]:
+        """A slot ahead of its sandbox, under a name that `create` may give. Idle work: births go first."""
+        async with self.preparing, self.births:
+            if params["slot"] not in self.slots:
+                self.slots[params["slot"]] = await self._make_slot(params["slot"], params)
+        return {}
+
+    async def discard(self, params: dict[str, Any]) -> dict[str, Any]:
+        slot = self.slots.pop(params["slot"], None)
+        if slot:
+            discard_slot(slot, self.fabric)
+        return {}
 
     async def destroy(self, params: dict[str, Any]) -> dict[str, Any]:
         sandbox = self.sandboxes.get(params["id"])
@@ -225,6 +239,8 @@ class Launcher:
 
     async def shutdown(self, params: dict[str, Any]) -> dict[str, Any]:
         """Sandboxes that still run keep running, and the fabric with them; the next launcher adopts them."""
+        for slot in self.slots.values():
+            discard_slot(slot, self.fabric)
         self._close_generations()
         if not self.sandboxes:
             self.cgroups.remove()
@@ -237,6 +253,8 @@ class Launcher:
         "hello": hello,
         "template": template,
         "create": create,
+        "prepare": prepare,
+        "discard": discard,
         "destroy": destroy,
         "pause": pause,
         "resume": resume,
@@ -287,39 +305,48 @@ class Launcher:
 
     # --- birth and end
 
-    async def _create_in(self, generation: Generation, params: dict[str, Any]) -> Sandbox:
-        request = SlotRequest(
-            sandbox_id=params["id"],
-            image=params["disk"],
-            key=bytes.fromhex(params["key"]),
-            limits=Limits.from_wire(params["limits"]),
-            socket_path=Path(params["socket"]),
-        )
+    async def _slot_for(self, params: dict[str, Any]) -> Slot:
+        """The one made ahead, when it is still there and fit; else a new one."""
+        ready = self.slots.pop(params.get("slot"), None)
+        if ready:
+            if not ready.generation.broken and ready.generation is self.generations[params["template"]][-1]:
+                return ready
+            discard_slot(ready, self.fabric)
+        return await self._make_slot(params["id"], params)
+
+    async def _make_slot(self, name: str, params: dict[str, Any]) -> Slot:
+        generation = await self._generation_with_room(params["template"])
+        try:
+            return await make_slot(SlotRequest.of(name, params), generation, self.stage, self.fabric)
+        except Unavailable:
+            generation.broken = True
+            raise
+
+    async def _create_in(self, slot: Slot, params: dict[str, Any]) -> Sandbox:
+        sandbox_id, socket_path = params["id"], Path(params["socket"])
         async with contextlib.AsyncExitStack() as undo:
-            taken = generation.take_slice()
-            undo.callback(generation.give_back, taken)
-            undo.callback(self.fabric.disconnect, taken.number)
-            undo.push_async_callback(self._sweep, request.sandbox_id)
+            undo.callback(discard_slot, slot, self.fabric)
+            undo.push_async_callback(self._sweep, sandbox_id)
+            berth = open_berth(sandbox_id, Limits.from_wire(params["limits"]), socket_path, self.cgroups)
+            undo.callback(berth.close)
             try:
-                slot = await make_slot(request, generation, taken, self.stage, self.fabric, self.cgroups)
-                undo.callback(slot.close)
-                pid, channels = await self._clone_agent(generation, slot, params)
+                pid, channels = await self._clone_agent(slot, berth, params)
             except Unavailable:
-                generation.broken = True
+                slot.generation.broken = True
                 raise
-            sandbox = self._born(generation, slot, request, pid)
+            sandbox = self._born(slot, berth, sandbox_id, socket_path, pid)
             undo.pop_all()  # from here on its end is what cleans up
-            with contextlib.closing(slot), channels:
-                await self._raise_newborn(generation, slot, sandbox, channels, params)
+            with contextlib.closing(slot), contextlib.closing(berth), channels:
+                await self._raise_newborn(slot, berth, sandbox, channels, params)
         return sandbox
 
-    async def _clone_agent(self, generation: Generation, slot: Slot, params: dict[str, Any]) -> tuple[int, Channels]:
+    async def _clone_agent(self, slot: Slot, berth: Berth, params: dict[str, Any]) -> tuple[int, Channels]:
         channels = Channels()
         try:
             message = {name: params[name] for name in ("hostname", "limits", "config")}
-            fds = [slot.netns_fd, slot.userns_fd, slot.tree_fd, slot.listening.fileno()]
-            fds += [channels.seed_inside.fileno(), channels.birth_inside.fileno(), *slot.cgroup_doors]
-            answer, _ = await generation.agent.request(message, fds)
+            fds = [slot.netns_fd, slot.userns_fd, slot.tree_fd, berth.listening.fileno()]
+            fds += [channels.seed_inside.fileno(), channels.birth_inside.fileno(), *berth.cgroup_doors]
+            answer, _ = await slot.generation.agent.request(message, fds)
         except BaseException:
             channels.close()
             raise
@@ -327,13 +354,13 @@ class Launcher:
         return int(answer["pid"]), channels
 
     async def _raise_newborn(
-        self, generation: Generation, slot: Slot, sandbox: Sandbox, channels: Channels, params: dict[str, Any]
+        self, slot: Slot, berth: Berth, sandbox: Sandbox, channels: Channels, params: dict[str, Any]
     ) -> None:
         try:
-            slot.cgroup.attach(sandbox.pid)
+            berth.cgroup.attach(sandbox.pid)
             sc.send_message(channels.birth, {"go": True})
             if params["config"]["python"]:
-                await self._join(generation, slot, sandbox, channels, params)
+                await self._join(slot, berth, sandbox, channels, params)
             else:
                 await expect_ready(channels.birth, "birth")
         except BaseException:
@@ -341,35 +368,36 @@ class Launcher:
             raise
 
     async def _join(
-        self, generation: Generation, slot: Slot, sandbox: Sandbox, channels: Channels, params: dict[str, Any]
+        self, slot: Slot, berth: Berth, sandbox: Sandbox, channels: Channels, params: dict[str, Any]
     ) -> None:
         """The interpreter is forked while PID 1 is still being set up, and enters when it is ready."""
+        generation = slot.generation
         if generation.interpreter is None:
             raise Unsupported(f"template {generation.spec.name!r} has no Python")
         fds = [sandbox.pidfd, slot.userns_fd, channels.seed.fileno(), channels.join_inside.fileno()]
-        fds += slot.cgroup_doors
+        fds += berth.cgroup_doors
         try:
             answer, _ = await generation.interpreter.request({"limits": params["limits"]}, fds)
         except Unavailable:
             generation.broken = True
             raise
         channels.join_inside.close()
-        slot.cgroup.attach(int(answer["pid"]))
+        berth.cgroup.attach(int(answer["pid"]))
         await expect_ready(channels.birth, "birth")
         sc.send_message(channels.join, {"go": True})
         await expect_ready(channels.join, "join")
 
-    def _born(self, generation: Generation, slot: Slot, request: SlotRequest, pid: int) -> Sandbox:
+    def _born(self, slot: Slot, berth: Berth, sandbox_id: str, socket_path: Path, pid: int) -> Sandbox:
         pidfd = os.pidfd_open(pid)
         sandbox = Sandbox(
-            id=request.sandbox_id,
+            id=sandbox_id,
             pid=pid,
             start_time=start_time_of(pid),
             ids=slot.ids,
-            socket_path=request.socket_path,
-            cgroup=slot.cgroup,
+            socket_path=socket_path,
+            cgroup=berth.cgroup,
             pidfd=pidfd,
-            generation=generation,
+            generation=slot.generation,
         )
         self._record_path(sandbox.id).write_text(json.dumps(sandbox.handle()))
         self._watch(sandbox)

@@ -1,4 +1,8 @@
-"""A slot: all of a sandbox but its processes – ids, namespaces, tree, network, cgroup, socket."""
+"""What a sandbox consists of but its processes, in two parts.
+
+A *slot* – ids, namespaces, tree with its disk, network – takes some milliseconds and belongs to nobody in particular,
+so it can be made ahead. A *berth* – cgroup, listening socket – carries the sandbox's id and is made at its birth.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from atoll.core.limits import Limits
 
@@ -21,43 +26,52 @@ SOCKET_BACKLOG = 512
 
 @dataclass(frozen=True)
 class SlotRequest:
-    sandbox_id: str
+    name: str
     image: str
     key: bytes
     limits: Limits
-    socket_path: Path
+
+    @classmethod
+    def of(cls, name: str, params: dict[str, Any]) -> SlotRequest:  # Any: JSON values
+        return cls(name, params["disk"], bytes.fromhex(params["key"]), Limits.from_wire(params["limits"]))
 
 
 @dataclass(frozen=True)
 class Slot:
+    generation: Generation
     ids: Slice
     userns_fd: int
     netns_fd: int
     tree_fd: int
-    listening: socket.socket
-    cgroup: Cgroup
-    cgroup_doors: list[int]
 
     def close(self) -> None:
         """Lets go of our references; a sandbox that was born keeps its own."""
-        for fd in (self.userns_fd, self.netns_fd, self.tree_fd, *self.cgroup_doors):
+        for fd in (self.userns_fd, self.netns_fd, self.tree_fd):
+            os.close(fd)
+
+
+@dataclass(frozen=True)
+class Berth:
+    cgroup: Cgroup
+    cgroup_doors: list[int]
+    listening: socket.socket
+
+    def close(self) -> None:
+        for fd in self.cgroup_doors:
             os.close(fd)
         self.listening.close()
 
 
-async def make_slot(
-    request: SlotRequest, generation: Generation, ids: Slice, stage: tree.Stage, fabric: Fabric, cgroups: Cgroups
-) -> Slot:
+async def make_slot(request: SlotRequest, generation: Generation, stage: tree.Stage, fabric: Fabric) -> Slot:
     """Undone in reverse when a step fails."""
-    async with contextlib.AsyncExitStack() as undo:
+    with contextlib.ExitStack() as undo:
+        ids = generation.take_slice()
+        undo.callback(generation.give_back, ids)
         _, fds = await generation.helper.request({"inner_base": ids.inner_base})
         for fd in fds:
             undo.callback(os.close, fd)
         userns_fd, netns_fd = fds
-        cgroup = cgroups.of(request.sandbox_id)
-        undo.push_async_callback(cgroup.destroy)
-        cgroup.create(request.limits)
-        with stage.place(request.sandbox_id) as place:
+        with stage.place(request.name) as place:
             built = tree.build(
                 place,
                 stage,
@@ -72,9 +86,26 @@ async def make_slot(
         undo.callback(os.close, built.fd)
         undo.callback(fabric.disconnect, ids.number)
         fabric.connect(ids.number, netns_fd)
-        listening = listen(request.socket_path)
         undo.pop_all()
-    return Slot(ids, userns_fd, netns_fd, built.fd, listening, cgroup, cgroup.doors())
+    return Slot(generation, ids, userns_fd, netns_fd, built.fd)
+
+
+def discard_slot(slot: Slot, fabric: Fabric) -> None:
+    """One in which nobody was born: its disk and namespaces end with our references."""
+    fabric.disconnect(slot.ids.number)
+    slot.close()
+    slot.generation.give_back(slot.ids)
+
+
+def open_berth(sandbox_id: str, limits: Limits, socket_path: Path, cgroups: Cgroups) -> Berth:
+    cgroup = cgroups.of(sandbox_id)
+    cgroup.create(limits)
+    listening = listen(socket_path)
+    try:
+        return Berth(cgroup, cgroup.doors(), listening)
+    except BaseException:
+        listening.close()
+        raise
 
 
 def listen(path: Path) -> socket.socket:
