@@ -19,8 +19,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from atoll_under_test import Atoll, atoll
 from docker_reference import docker
+from plain_client import Api
+
+from atoll.testing.installation import Installation
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "latest.json"
@@ -83,9 +85,9 @@ def bench_docker(report: Report, count: int, image_layers: list[Path]) -> None:
             )
 
 
-def bench_http(report: Report, server: Atoll, count: int) -> None:
+def bench_http(report: Report, server: Installation, count: int) -> None:
     """A plain keep-alive HTTP client: what the service costs, without any SDK."""
-    api = server.http()
+    api = Api(server)
     creates, first_pandas = [], []
     for _ in range(count + 1):
         start = time.perf_counter()
@@ -105,7 +107,7 @@ def bench_http(report: Report, server: Atoll, count: int) -> None:
     sandbox.kill()
 
 
-def bench_hopx(report: Report, server: Atoll, count: int) -> None:
+def bench_hopx(report: Report, server: Installation, count: int) -> None:
     """The unmodified hopx-ai package, as its users call it."""
     from hopx_ai import Sandbox
 
@@ -136,6 +138,16 @@ def explained(what: str) -> Iterator[None]:
     yield
 
 
+def data_dir() -> Path:
+    """Kept between runs, for the templates."""
+    return Path(os.environ.get("ATOLL_DATA_DIR") or Path.home() / ".cache" / "atoll" / "bench")
+
+
+def template_layers(server: Installation, name: str) -> list[Path]:
+    described = json.loads((server.places.data / "node" / "templates" / name / "template.json").read_text())
+    return [Path(layer) for layer in described["layers"]]
+
+
 def machine() -> dict[str, object]:
     return {"cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()}
 
@@ -146,11 +158,11 @@ def main() -> None:
     parser.add_argument("--no-docker", action="store_true", help="leave the Docker reference out")
     arguments = parser.parse_args()
     report = Report()
-    with atoll() as server:
+    with Installation(data_dir(), show=True) as server:
         with explained("references"):
             bench_bwrap(report, arguments.count)
             if not arguments.no_docker:
-                bench_docker(report, max(5, arguments.count // 4), server.template_layers("base"))
+                bench_docker(report, max(5, arguments.count // 4), template_layers(server, "base"))
         with explained("Atoll through a plain HTTP client"):
             bench_http(report, server, arguments.count)
         with explained("Atoll through hopx-ai"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,7 +52,9 @@ def public_names() -> list[str]:
 
 
 def _members(name: str) -> Iterator[str]:
-    found = getattr(importlib.import_module(f"hopx_ai.{CLASSES[name]}"), name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # it imports the old names of its WebSocket library
+        found = getattr(importlib.import_module(f"hopx_ai.{CLASSES[name]}"), name)
     for member, value in vars(found).items():
         callable_ = inspect.isfunction(value) or isinstance(value, (classmethod, staticmethod, property))
         if callable_ and not member.startswith("_"):

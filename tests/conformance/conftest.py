@@ -5,19 +5,18 @@ from __future__ import annotations
 import gc
 import os
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)  # it still imports the old names of its WebSocket library
-    import hopx_ai
-
 sys.path.insert(0, str(Path(__file__).parent))
 
 import compatibility
+
+NAMES = frozenset(compatibility.public_names())  # which imports the client before a test does
+
+import hopx_ai
 
 TABLE = pytest.StashKey[compatibility.Table]()
 
@@ -28,9 +27,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    known = set(compatibility.public_names())
     for item in items:
-        unknown = set(_covered(item)) - known
+        unknown = set(_covered(item)) - NAMES
         if unknown:
             raise pytest.UsageError(f"{item.name} covers what hopx_ai does not have: {', '.join(sorted(unknown))}")
 

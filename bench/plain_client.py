@@ -1,0 +1,52 @@
+"""A plain keep-alive HTTP client for an Atoll: what the service costs, without any SDK."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from urllib.parse import urlsplit
+
+from atoll.testing.installation import Installation
+
+
+class Connection:
+    def __init__(self, url: str, headers: dict[str, str]) -> None:
+        parts = urlsplit(url)
+        self.connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
+        self.headers = {"Content-Type": "application/json", **headers}
+
+    def call(self, method: str, path: str, body: object = None) -> dict[str, object]:
+        data = None if body is None else json.dumps(body)
+        self.connection.request(method, path, data, self.headers)
+        response = self.connection.getresponse()
+        text = response.read()
+        if response.status >= 400:
+            raise RuntimeError(f"{method} {path}: {response.status} {text[:300]!r}")
+        return json.loads(text)
+
+
+class Api:
+    def __init__(self, server: Installation) -> None:
+        self.url = server.url
+        self.control = Connection(server.url, {"X-API-Key": server.api_key})
+        self.connection: Connection | None = None
+
+    def create(self, template: str) -> SandboxClient:
+        return SandboxClient(self, self.control.call("POST", "/v1/sandboxes", {"template_name": template}))
+
+
+class SandboxClient:
+    def __init__(self, api: Api, created: dict[str, object]) -> None:
+        self.api = api
+        self.id = created["id"]
+        self.agent = Connection(api.url, {"Authorization": f"Bearer {created['auth_token']}"})
+
+    def execute(self, code: str) -> dict[str, object]:
+        return self.agent.call("POST", f"/s/{self.id}/execute", {"code": code, "language": "python", "timeout": 60})
+
+    def command(self, command: str) -> dict[str, object]:
+        body = {"command": "bash", "args": ["-c", command], "timeout": 60, "workdir": "/workspace"}
+        return self.agent.call("POST", f"/s/{self.id}/commands/run", body)
+
+    def kill(self) -> None:
+        self.api.control.call("DELETE", f"/v1/sandboxes/{self.id}")
