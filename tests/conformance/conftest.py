@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,11 @@ NAMES = frozenset(compatibility.public_names())  # which imports the client befo
 
 import hopx_ai
 
+# The client uses old names of its WebSocket library, and leaves its connections to the garbage collector.
+UNTIDY = (
+    "ignore:websockets.client.WebSocketClientProtocol is deprecated",
+    "ignore:unclosed:ResourceWarning",
+)
 TABLE = pytest.StashKey[compatibility.Table]()
 
 
@@ -28,6 +34,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if Path(__file__).parent in item.path.parents:
+            for quiet in UNTIDY:
+                item.add_marker(pytest.mark.filterwarnings(quiet))
         unknown = set(_covered(item)) - NAMES
         if unknown:
             raise pytest.UsageError(f"{item.name} covers what hopx_ai does not have: {', '.join(sorted(unknown))}")
@@ -58,9 +67,17 @@ def account(stack) -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def _collected() -> Iterator[None]:
-    """The client leaves connections to the garbage collector; it must come while the tests' filters hold."""
+    """The garbage collector must come while the test's filters hold."""
     yield
     gc.collect()
+
+
+def _end(sandbox: hopx_ai.Sandbox) -> None:
+    with contextlib.suppress(hopx_ai.NotFoundError):
+        sandbox.kill()
+    for client in (sandbox._client, sandbox._agent_client):  # it has no close of its own
+        if client is not None:
+            client.close()
 
 
 @pytest.fixture(scope="module")
@@ -68,4 +85,18 @@ def sandbox(account) -> Iterator[hopx_ai.Sandbox]:
     """One for the tests of a module, which leave each other's things alone."""
     made = hopx_ai.Sandbox.create(template="code-interpreter", **account)
     yield made
-    made.kill()
+    _end(made)
+
+
+@pytest.fixture
+def own(account) -> Iterator[Callable[..., hopx_ai.Sandbox]]:
+    """Makes sandboxes of the test's own, where what it does would disturb others."""
+    made: list[hopx_ai.Sandbox] = []
+
+    def create(**arguments: object) -> hopx_ai.Sandbox:
+        made.append(hopx_ai.Sandbox.create(**{"template": "code-interpreter", **account, **arguments}))
+        return made[-1]
+
+    yield create
+    for each in made:
+        _end(each)

@@ -24,11 +24,7 @@ from hopx_ai.errors import (
 
 from stack import until
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.filterwarnings("ignore:websockets.client.WebSocketClientProtocol is deprecated"),
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-]
+pytestmark = pytest.mark.root
 
 IMPOSSIBLE_ID = "zzzzzzzzzzzzzzzzzzzz"
 
@@ -45,23 +41,6 @@ def gone(sandbox: Sandbox) -> bool:
     except NotFoundError:
         return True
     return False
-
-
-@pytest.fixture
-def own(account):
-    """A sandbox of the test's own, where what it does to it would disturb others."""
-    made: list[Sandbox] = []
-
-    def create(**arguments) -> Sandbox:
-        made.append(Sandbox.create(**{"template": "code-interpreter", **account, **arguments}))
-        return made[-1]
-
-    yield create
-    for sandbox in made:
-        try:
-            sandbox.kill()
-        except NotFoundError:
-            pass
 
 
 # ---- the life of a sandbox

@@ -164,6 +164,12 @@ class Cgroup:
         else:
             _write(self._directory("freezer") / "freezer.state", "THAWED")
 
+    async def thaw_if_frozen(self) -> None:
+        """A killed process dies when it thaws. Asked first: thawing what is not frozen takes 4 ms on version 1."""
+        if self.frozen():
+            with contextlib.suppress(OSError):
+                await self.thaw()
+
     def frozen(self) -> bool:
         with contextlib.suppress(OSError):
             if self.version == 2:
@@ -189,8 +195,7 @@ class Cgroup:
         for pid in set(self.pids()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(OSError):
-            await self.thaw()
+        await self.thaw_if_frozen()
         await _until(self._removed, REMOVE_TIMEOUT_S)
 
     def _removed(self) -> bool:

@@ -220,8 +220,7 @@ class Launcher:
         sandbox.wanted = True
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(sandbox.pidfd, signal.SIGKILL)
-        with contextlib.suppress(OSError):
-            await sandbox.cgroup.thaw()  # a frozen process dies when it thaws
+        await sandbox.cgroup.thaw_if_frozen()
         async with asyncio.timeout(BIRTH_TIMEOUT_S):
             await sandbox.exited.wait()
         return {}
