@@ -356,6 +356,7 @@ def main() -> int:
         console.print_exception(show_locals=False)
         return 1
     console.print(f"[bold green]All as it should be[/] in {time.perf_counter() - started:.1f} s.")
+    console.print(f"To serve with what was built here: ./scripts/atoll up --data-dir {data_dir()}", style="dim")
     return 0
 
 

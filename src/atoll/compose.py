@@ -302,6 +302,7 @@ def run_role(name: str) -> None:
     parent = int(os.environ.pop(PARENT_VARIABLE, "0")) or os.getppid()
     confinement.end_with_parent(parent)
     logging.basicConfig(level=os.environ.pop(LOG_LEVEL_VARIABLE, "INFO"), format=LOG_FORMAT)
+    confinement.raise_open_files()
     with (settings.places.run / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not role.privileged:

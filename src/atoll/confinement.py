@@ -7,6 +7,7 @@ uid 0 only as the owner of Atoll's files.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Iterable
 from pathlib import Path
@@ -33,6 +34,12 @@ def drop(kept: Iterable[int] = ()) -> None:
                 syscalls.prctl(syscalls.PR_CAPBSET_DROP, capability)
     syscalls.prctl(_PR_SET_NO_NEW_PRIVS, 1)
     syscalls.capset(mask)
+
+
+def raise_open_files() -> None:
+    """1,024, the soft limit of most systems, is 500 clients: each has a connection here and one into a sandbox."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def end_with_parent(parent: int) -> None:

@@ -35,10 +35,16 @@ CLASSES = {
     "Template": "template.builder",
 }
 
-# The longest beginning of a name decides.
 WAITS = {
+    "Sandbox.desktop": "waits: desktop",
     "Desktop.": "waits: desktop",
     "Template.": "waits: template building",
+    "Sandbox.delete_template": "waits: template building",
+    "AsyncSandbox.delete_template": "waits: template building",
+    "Sandbox.get_preview_url": "waits: public URLs",
+    "Sandbox.agent_url": "waits: public URLs",
+    "AsyncSandbox.get_preview_url": "waits: public URLs",
+    "AsyncSandbox.agent_url": "waits: public URLs",
     "Sandbox.run_code_async": "waits: web hooks",
     "AsyncSandbox.run_code_async": "waits: web hooks",
 }
@@ -84,8 +90,7 @@ class Table:
             return "**fails**"
         if name in self.passed:
             return "works"
-        waits = [text for beginning, text in WAITS.items() if name.startswith(beginning)]
-        return waits[-1] if waits else "not yet tested"
+        return next((text for beginning, text in WAITS.items() if name.startswith(beginning)), "not yet tested")
 
     def _tests(self, name: str) -> str:
         return ", ".join(self.failed.get(name) or self.passed.get(name) or ["–"])

@@ -156,7 +156,7 @@ def test_set_timeout_moves_the_end(own):
 
 @covers("Sandbox.is_healthy", "Sandbox.ensure_healthy")
 def test_it_ends_by_itself_when_its_time_is_over(own):
-    made = own(template="base", timeout_seconds=2)
+    made = own(template="base", timeout_seconds=1)
     assert made.is_healthy()
     made.ensure_healthy()
     until(lambda: gone(made), "its end")
@@ -206,7 +206,6 @@ def test_templates_are_listed_and_found(account):
         Sandbox.get_template("no-such-template", **account)
 
 
-@covers("Sandbox.delete_template")
 def test_a_stock_template_is_not_deleted(account):
     with pytest.raises(APIError) as caught:
         Sandbox.delete_template("base", **account)
@@ -250,9 +249,9 @@ def test_without_a_desktop_the_client_says_so(sandbox):
         sandbox.desktop.screenshot()
 
 
-@covers("Sandbox.desktop")
-def test_the_desktop_resource_is_there(sandbox):
-    assert sandbox.desktop is sandbox.desktop
+def test_a_web_hook_after_the_run_is_refused_at_once(sandbox):
+    with pytest.raises(HopxError, match="call-back"):
+        sandbox.run_code_async("1", "http://127.0.0.1:9/")
 
 
 def test_a_preview_url_is_refused_with_an_error_of_the_client(sandbox):
@@ -359,6 +358,7 @@ def test_a_command_gives_output_and_exit_code(sandbox):
     assert shell(sandbox, "sudo -n id -u") == "0"
     assert sandbox.commands.run("echo $A", env={"A": "b c"}).stdout == "b c\n"
     assert sandbox.commands.run("pwd", working_dir="/tmp/made/here").stdout == "/tmp/made/here\n"
+    assert "/root/nope" in sandbox.commands.run("pwd", working_dir="/root/nope").stderr
     assert sandbox.commands.run("no-such-program").exit_code == 127
     assert sandbox.commands.run("kill -9 $$").exit_code == 137
 
@@ -438,8 +438,8 @@ def test_facts_and_figures(sandbox):
     after = sandbox.get_agent_metrics()
     assert after["total_executions"] > before["total_executions"]
     assert after["uptime_seconds"] >= before["uptime_seconds"] > 0
+    assert after["system"]["memory"]["total_bytes"] == 2048 << 20
     assert 0 < after["system"]["memory"]["usage_percent"] <= 100
-    assert after["process"]["count"] >= 1
 
 
 @covers("Sandbox.list_system_processes", "Sandbox.get_jupyter_sessions")
@@ -464,8 +464,9 @@ async def test_output_streams_as_it_comes(sandbox):
     code = "import time\nprint('a', end='')\ntime.sleep(0.4)\nprint('b')\nraise SystemExit(3)"
     loop = asyncio.get_running_loop()
     found = [(loop.time(), message) async for message in sandbox.run_code_stream(code)]
-    (first, _), (second, _) = [(at, m) for at, m in found if m["type"] == "stdout"]
-    assert 0.2 < second - first < 2
+    printed = [(at, message["data"]) for at, message in found if message["type"] == "stdout"]
+    assert "".join(data for _, data in printed) == "ab\n"
+    assert printed[-1][0] - printed[0][0] > 0.2
     assert [m["type"] for _, m in found][-2:] == ["result", "complete"]
     assert found[-1][1]["success"] is False
 
@@ -488,7 +489,7 @@ async def test_a_terminal_is_a_login_shell_on_a_pty(sandbox):
 async def test_ctrl_c_in_a_terminal_interrupts(sandbox):
     terminal = await asyncio.to_thread(lambda: sandbox.terminal)
     async with await terminal.connect() as ws:
-        await terminal.send_input(ws, "echo be''gun; sleep 600; exit 9\n")
+        await terminal.send_input(ws, 'python3 -c \'import time; print("be" "gun"); time.sleep(600)\'; exit 9\n')
         text = ""
         async for message in terminal.iter_output(ws):
             text += message.get("data", "")

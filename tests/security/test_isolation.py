@@ -78,7 +78,7 @@ REFUSED = {
     "read the agent's environment": "cat /proc/1/environ",
     "list the agent's descriptors": "ls /proc/1/fd",
     "read the kernel log": "dmesg",
-    "read kernel memory": "head -c1 /proc/kcore",
+    "read kernel memory": "head -c1 /proc/kcore | wc -c | grep 1",  # masked by an empty file, where there is one
     "press sysrq": "echo h > /proc/sysrq-trigger",
     "raise the open-files limit": "bash -c 'ulimit -Hn 1000000'",
     "write the agent's runtime": "touch /.atoll/x",

@@ -187,7 +187,8 @@ class ContextTable:
         on_start(cell)
         if timeout_s is not None:
             cell.timers.append(asyncio.get_running_loop().call_later(timeout_s, self._time_is_up, context, cell))
-        request = {"op": "execute", "code": code, "env": self._env_change(context, interpreter, env), "cwd": cwd}
+        change = self._env_change(context, interpreter, env)
+        request = {"op": "execute", "code": code, "env": change, "cwd": cwd, "ordered": True}
         await interpreter.execute(cell, request)
 
     def _announce(self, context: Context, stream: Stream) -> Cell:

@@ -19,6 +19,8 @@ EXIT_STATUS_WAIT_S = 0.5  # between the end of the stream and the seed's word ho
 _PARSED_BELOW = 1024 * 1024  # a larger frame is a figure or a table and is passed on unread
 _FORWARDED = frozenset(("result", "display", "error"))
 _LARGE_PREFIXES = (b'{"type":"result"', b'{"type":"display"', b'{"type":"error"')
+_DISPLAY = b'{"type":"display"'
+_TAKEN = frames.encode_json({"op": "taken"})
 _ENDS = frozenset(("ok", "error", "interrupted"))
 
 
@@ -145,15 +147,24 @@ class Interpreter:
         if len(frame.payload) >= _PARSED_BELOW:
             if frame.payload.startswith(_LARGE_PREFIXES) and cell.stream is not None:
                 cell.stream.send(frames.JSON, frame.payload)
+            if frame.payload.startswith(_DISPLAY):
+                self._acknowledge()
             return
         message = frame.json()
         kind = message.get("type") if isinstance(message, dict) else None
         if kind in _FORWARDED:
             cell.forward(message)
+            if kind == "display":
+                self._acknowledge()
         elif kind == "end":
             status = message.get("status")
             self._cell_over(status if status in _ENDS else "error")
         self._regulate()
+
+    def _acknowledge(self) -> None:
+        """What the program prints from now on comes after what it displayed. One who never reads is not waited for."""
+        if not self._writer.write_now(_TAKEN):
+            self._owner.kill()
 
     def _cell_over(self, status: str) -> None:
         cell, self.cell = self.cell, None

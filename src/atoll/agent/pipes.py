@@ -81,6 +81,15 @@ class PipeWriter:
             while view:
                 view = view[await self._write_some(view) :]
 
+    def write_now(self, data: bytes) -> bool:
+        """False: there is no room for it. To a reader that is gone it is a success."""
+        try:
+            return self.closed or os.write(self.fd, data) == len(data)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
     def close(self) -> None:
         if self.closed:
             return

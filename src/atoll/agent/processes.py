@@ -347,17 +347,15 @@ class ProcessTable:
 
 
 def ensure_directory(users: Users, user: User, path: str, workdir: str) -> None:
-    """Made when missing: by the user where the user may, by root only for the sandbox's work directory."""
+    """Made when missing, parents too: by the user where the user may, by root only for the sandbox's work directory."""
     with users.acting_as(user):
         try:
             if os.path.isdir(path):
                 return
-            os.mkdir(path)
+            os.makedirs(path, exist_ok=True)
             return
-        except FileExistsError:
+        except (FileExistsError, NotADirectoryError):
             raise AgentError(Kind.NOT_A_DIRECTORY, f"not a directory: {path}") from None
-        except FileNotFoundError:
-            raise not_found(f"no such directory: {path}") from None
         except PermissionError:
             if path != workdir or os.path.lexists(path):
                 raise AgentError(Kind.PERMISSION, f"the directory cannot be made: {path}") from None

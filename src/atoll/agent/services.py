@@ -23,6 +23,8 @@ class Config:
     env: dict[str, str] = field(default_factory=dict)
     workdir: str = "/workspace"
     python: bool = False
+    memory_limit_bytes: int = 0
+    """For `/stats` alone; the kernel enforces it from outside."""
     lineflush: str = "/.atoll/lib/lineflush.so"
     switch_users: bool = False
     """Only a root agent can; `serve` sets it as PID 1."""

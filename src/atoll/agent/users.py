@@ -21,6 +21,7 @@ from .errors import AgentError, Kind, invalid, not_found
 
 DEFAULT_USER = "user"
 DEFAULT_UID = 1000
+_NO_ID = 2**32 - 1
 _MAX_DATABASE = 1024 * 1024  # /etc/passwd is the sandbox's own file, so its size is the enemy's choice
 
 
@@ -123,7 +124,7 @@ class Users:
 
     def _user(self, fields: list[str]) -> User:
         try:
-            uid, gid = int(fields[2]), int(fields[3])
+            uid, gid = _id(fields[2]), _id(fields[3])
         except ValueError as error:
             raise AgentError(Kind.INTERNAL, f"a broken line for {fields[0]} in /etc/passwd") from error
         groups = {gid, *self._groups_of(fields[0])}
@@ -171,6 +172,14 @@ class _Database:
         finally:
             os.close(fd)
         return [line.split(":") for line in os.fsdecode(text).split("\n") if line and not line.startswith("#")]
+
+
+def _id(text: str) -> int:
+    """The highest 32-bit number is no id: to `setresuid` it means "leave as it is", which is root."""
+    number = int(text)
+    if not 0 <= number < _NO_ID:
+        raise ValueError(text)
+    return number
 
 
 def _name_of(database: _Database, number: int) -> str:

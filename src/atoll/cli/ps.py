@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 import click
@@ -12,7 +13,7 @@ from atoll import compose
 from atoll.core.errors import AuthenticationFailed, NotFound, Unavailable
 
 from .options import settings_options
-from .render import json_option, show
+from .render import json_option, moment, show
 
 COLUMNS = {
     "id": "ID",
@@ -42,7 +43,15 @@ def ps(data_dir: str | None, url: str | None, key: str | None, status: str | Non
     if key is None:
         raise AuthenticationFailed("no key at hand: say --key, or make one with `atoll keys create NAME`")
     rows = list(sandboxes(url, key, status))
-    show(rows, COLUMNS, as_json, "No sandboxes.")
+    show(rows if as_json else [for_people(row) for row in rows], COLUMNS, as_json, "No sandboxes.")
+
+
+def for_people(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**row} | {name: moment(_unix(row.get(name))) for name in ("created_at", "expires_at")}
+
+
+def _unix(timestamp: str | None) -> float | None:
+    return None if timestamp is None else datetime.fromisoformat(timestamp).timestamp()
 
 
 def sandboxes(

@@ -72,6 +72,7 @@ class Answer:
         self._link = link
         self._response = response
         self._closed = False
+        link.answers.add(self)
         self.status = response.status
         self.content_length = response.content_length
         self.headers = response.headers
@@ -88,11 +89,17 @@ class Answer:
         if self._closed:
             return
         self._closed = True
+        self._link.answers.discard(self)
         self._link.open_calls -= 1
         if self._response.content.at_eof():
             self._response.release()
         else:
             self._response.close()
+
+    def break_off(self) -> None:
+        """For whoever waits for more of it. Closing the session would leave them waiting: aiohttp forgets the body of
+        a connection that it closes itself."""
+        self._response.content.set_exception(ConnectionResetError("the sandbox has gone"))
 
     async def chunks(self) -> AsyncIterator[bytes]:
         content = self._response.content
@@ -165,6 +172,8 @@ class AgentLink:
         self.executions = 0
         self.executing = 0
         self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.answers: set[Answer] = set()
+        """Those whose end has not come."""
         self._max_open_calls = max_open_calls
         self._tasks: set[asyncio.Task[None]] = set()
         self._session = aiohttp.ClientSession(
@@ -180,6 +189,8 @@ class AgentLink:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for answer in self.answers:
+            answer.break_off()
         await self._session.close()
 
     def afterwards(self, work: Coroutine[Any, Any, object]) -> None:

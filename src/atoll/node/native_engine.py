@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from atoll.core.engine import EngineHandle, EngineUsage, SandboxSpec, SlotSpec
-from atoll.core.errors import Unavailable
+from atoll.core.errors import AtollError, Unavailable
 from atoll.core.settings import Places
 from atoll.core.template import Template
 from atoll.rpc import RpcClient
@@ -117,8 +117,7 @@ class NativeEngine:
 
     async def shutdown(self) -> None:
         client = self._connected()
-        with contextlib.suppress(Unavailable):  # it may be gone before its answer is
-            await client.call("shutdown", {}, HELLO_TIMEOUT_S)
+        await self._shut_down(client)
         await client.wait_closed()
         await asyncio.to_thread(self._wait_started)
 
@@ -154,10 +153,18 @@ class NativeEngine:
         if hello["version"] == self._version:
             return client
         log.info("the launcher is of version %s, ours is %s: it is replaced", hello["version"], self._version)
-        with contextlib.suppress(Unavailable):
-            await client.call("shutdown", {}, HELLO_TIMEOUT_S)
+        await self._shut_down(client)
         await client.close()
         return None
+
+    async def _shut_down(self, client: RpcClient) -> None:
+        try:
+            await client.call("shutdown", {}, HELLO_TIMEOUT_S)
+        except Unavailable:
+            return  # it may be gone before its answer is
+        except AtollError as error:
+            log.warning("the launcher does not end in order: %s", error.message)
+            kill_listener(self._places.launcher_socket)
 
     def _event(self, name: str, data: dict[str, Any]) -> None:
         if name == "exited":

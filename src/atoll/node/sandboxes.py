@@ -271,6 +271,7 @@ class Sandboxes:
                 "env": {**template.env, **env},
                 "workdir": template.workdir,
                 "python": template.python is not None,
+                "memory_limit_bytes": handle.limits.memory_mib << 20,
             },
             slot=slot,
         )

@@ -76,7 +76,7 @@ def new_disk_key() -> bytes:
 def wrap(master: bytes, key: bytes, sandbox_id: str) -> str:
     nonce = secrets.token_bytes(_NONCE_BYTES)
     sealed = AESGCM(master).encrypt(nonce, key, _context(sandbox_id))
-    return _FORM + base64.urlsafe_b64encode(nonce + sealed).decode()
+    return _encode(nonce + sealed)
 
 
 def unwrap(master: bytes, wrapped: str, sandbox_id: str) -> bytes:
@@ -84,9 +84,15 @@ def unwrap(master: bytes, wrapped: str, sandbox_id: str) -> bytes:
         if not wrapped.startswith(_FORM):
             raise ValueError("unknown form")
         sealed = base64.b64decode(wrapped.removeprefix(_FORM), altchars=b"-_", validate=True)
+        if _encode(sealed) != wrapped:
+            raise ValueError("not the form that we write")  # the last character has two bits that say nothing
         return AESGCM(master).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _context(sandbox_id))
     except (ValueError, InvalidTag) as error:
         raise InternalError("the disk's key does not open: another master key, another sandbox, or damage") from error
+
+
+def _encode(sealed: bytes) -> str:
+    return _FORM + base64.urlsafe_b64encode(sealed).decode()
 
 
 def _context(sandbox_id: str) -> bytes:

@@ -23,6 +23,9 @@ def prepare(data_dir: Path, progress: Progress = silent, only: Iterable[str] | N
     if os.geteuid() != 0:
         raise Unsupported("building templates and running sandboxes needs root: start it with sudo")
     tools.require(*TOOLS)
+    specs = list(templates.stock_specs())
+    wanted = None if only is None else list(only)
+    templates.check_names(wanted or (), [spec.name for spec in specs])  # before the first thing that takes time
     data = data_dir.resolve()
     node = data / "node"
     for directory in (data, node):
@@ -30,7 +33,7 @@ def prepare(data_dir: Path, progress: Progress = silent, only: Iterable[str] | N
     with _alone(data / ".prepare.lock", progress):
         master_key(node / "master.key")
         _runtime(data, progress)
-        built = templates.build_templates(data, templates.stock_specs(), progress, only)
+        built = templates.build_templates(data, specs, progress, wanted)
         for size_mib in sorted({template.limits.disk_mib for template in built}):
             disks.base_image(node / "images", size_mib)
     return built

@@ -33,6 +33,14 @@ def place(data_dir: Path) -> Path:
     return data_dir / "node" / "templates"
 
 
+def private_place(data_dir: Path) -> Path:
+    """Layers hold set-uid programs of root, some of them old by now: no user of the host may come as far as there."""
+    templates = place(data_dir)
+    templates.mkdir(mode=0o700, parents=True, exist_ok=True)
+    templates.chmod(0o700)
+    return templates
+
+
 def stock_specs() -> list[TemplateSpec]:
     return load_directory(STOCK)
 
@@ -45,7 +53,7 @@ def build_templates(
     data_dir: Path, specs: Iterable[TemplateSpec], progress: Progress = silent, only: Iterable[str] | None = None
 ) -> list[Template]:
     """Builds what is missing (with `only`: for these and what they are built from)."""
-    templates = place(data_dir)
+    templates = private_place(data_dir)
     steps = wanted(plan(specs, host_platform()), only)
     built: list[Template] = []
     for step in steps:
@@ -56,12 +64,17 @@ def build_templates(
     return built
 
 
+def check_names(names: Iterable[str], known: Iterable[str]) -> None:
+    if unknown := set(names) - set(known):
+        there_are = f"there are {', '.join(sorted(known))}"
+        raise NotFound(f"no such template: {', '.join(sorted(unknown))}; {there_are}")
+
+
 def wanted(steps: list[Step], only: Iterable[str] | None) -> list[Step]:
     if only is None:
         return steps
     names = set(only)
-    if unknown := names - {step.spec.name for step in steps}:
-        raise NotFound(f"no such template: {', '.join(sorted(unknown))}")
+    check_names(names, [step.spec.name for step in steps])
     names |= {layer.partition("/")[0] for step in steps if step.spec.name in names for layer in step.below}
     return [step for step in steps if step.spec.name in names]
 

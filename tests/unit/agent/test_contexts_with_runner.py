@@ -45,6 +45,30 @@ async def test_state_stays_and_the_last_value_is_shown(python_agent):
     assert result.end.items() >= {"status": "ok", "execution_count": 2}.items()
 
 
+async def test_output_and_displays_keep_their_order(python_agent):
+    code = "import subprocess\nfor n in range(20):\n    print(n)\n    display(n)\n    subprocess.run(['echo', 'x'])"
+    async with python_agent.stream("POST", "/contexts/default/execute", {"code": code}) as stream:
+        found = (await stream.rest())[1:-1]
+    told = "".join(
+        f"<{frame.json()['data']['text/plain']}>" if frame.type == b"J" else frame.payload.decode() for frame in found
+    )
+    assert told == "".join(f"{n}\n<{n}>x\n" for n in range(20))
+
+
+async def test_displays_of_threads_wait_for_nobody(python_agent):
+    code = (
+        "import threading\n"
+        "threads = [threading.Thread(target=lambda: [display(n) for n in range(50)]) for _ in range(4)]\n"
+        "for thread in threads: thread.start()\n"
+        "for n in range(50): display(n)\n"
+        "for thread in threads: thread.join()"
+    )
+    for _ in range(3):
+        result = await python_agent.execute("default", code)
+        assert result.end["status"] == "ok"
+        assert len(result.objects) == 250
+
+
 async def test_an_exception_is_told(python_agent):
     result = await python_agent.execute("default", "1/0")
     assert result.end["status"] == "error"

@@ -347,13 +347,13 @@ async def test_files_are_put_where_argv_says_and_removed_at_the_end(agent):
     assert not Path(path).parent.exists()
 
 
-async def test_a_missing_directory_is_made_when_its_parent_is_writable(agent, tmp_path):
+async def test_a_missing_directory_is_made_with_its_parents(agent, tmp_path):
     assert (await agent.run("pwd", cwd=str(tmp_path / "new"))).stdout == f"{tmp_path}/new\n".encode()
-    reply = await agent.request("POST", "/processes", {"argv": ["true"], "cwd": str(tmp_path / "a/b")})
-    assert (reply.status, reply.json()["kind"]) == (404, "not_found")
+    assert (await agent.run("pwd", cwd=str(tmp_path / "a/b"))).stdout == f"{tmp_path}/a/b\n".encode()
     (tmp_path / "file").write_text("")
-    reply = await agent.request("POST", "/processes", {"argv": ["true"], "cwd": str(tmp_path / "file")})
-    assert (reply.status, reply.json()["kind"]) == (409, "not_a_directory")
+    for wrong in ("file", "file/below"):
+        reply = await agent.request("POST", "/processes", {"argv": ["true"], "cwd": str(tmp_path / wrong)})
+        assert (reply.status, reply.json()["kind"]) == (409, "not_a_directory")
 
 
 async def test_a_program_that_is_not_to_be_recorded_leaves_no_record(agent):

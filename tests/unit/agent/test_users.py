@@ -10,6 +10,7 @@ from atoll.agent.users import Users
 PASSWD = """root:x:0:0:root:/root:/bin/bash
 user:x:1000:1000::/home/user:/bin/bash
 broken:x:abc:1::/:/bin/sh
+unchanged:x:4294967295:1000::/:/bin/sh
 short:x
 # comment
 app:x:501:20:::
@@ -37,7 +38,8 @@ def test_empty_home_and_shell_have_values(etc):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("nobody-here", "not_found"), ("", "invalid"), (7, "invalid"), ("broken", "internal")]
+    ("name", "kind"),
+    [("nobody-here", "not_found"), ("", "invalid"), (7, "invalid"), ("broken", "internal"), ("unchanged", "internal")],
 )
 def test_unknown_users_are_errors(etc, name, kind):
     with pytest.raises(AgentError) as error:

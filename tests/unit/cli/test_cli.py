@@ -13,7 +13,7 @@ from rich.console import Console
 from atoll import compose, supervisor
 from atoll.cli import main as entry
 from atoll.cli.main import cli
-from atoll.cli.ps import sandboxes
+from atoll.cli.ps import for_people, sandboxes
 from atoll.cli.up import require_isolation
 from atoll.core.check import Check
 from atoll.core.errors import AuthenticationFailed, Unavailable, Unsupported
@@ -104,6 +104,11 @@ def api(pages: list[dict[str, Any]], status: int = 200) -> httpx.MockTransport:
 def test_ps_follows_the_pages() -> None:
     pages = [{"data": [{"id": "a"}], "has_more": True, "next_cursor": "1"}, {"data": [{"id": "b"}], "has_more": False}]
     assert [row["id"] for row in sandboxes("http://x", "k", None, api(pages))] == ["a", "b"]
+
+
+def test_ps_shows_times_to_the_second() -> None:
+    row = {"id": "a", "created_at": "2026-01-02T03:04:05.678901+00:00", "expires_at": None}
+    assert for_people(row) == {"id": "a", "created_at": "2026-01-02 03:04:05Z", "expires_at": None}
 
 
 def test_ps_ends_at_a_page_without_a_cursor() -> None:

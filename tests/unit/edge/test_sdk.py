@@ -299,7 +299,7 @@ async def test_streamed_execution_that_is_left_is_interrupted(sandbox: Any, real
         f"except KeyboardInterrupt:\n    open('{workdir}/left', 'w').close()\n    raise"
     )
     stream = sandbox.run_code_stream(code)
-    assert (await anext(stream))["data"] == "go\n"
+    assert (await anext(stream))["data"].startswith("go")
     await stream.aclose()
     async with asyncio.timeout(10):
         while not await sandbox.files.exists(f"{workdir}/left"):

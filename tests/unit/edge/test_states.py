@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+from aiohttp import WSMsgType
 
 
 async def test_unknown_sandbox_is_404_with_the_words_clients_look_for(client, kit) -> None:
@@ -85,3 +88,28 @@ async def test_odd_ids_are_404(session, origin) -> None:
     async with session.get(f"{origin}/s/short/health") as answer:
         assert answer.status == 404
         assert "not found" in (await answer.json())["message"]
+
+
+async def test_what_still_streams_ends_when_the_sandbox_is_removed(client, kit, server, agent) -> None:
+    never = asyncio.Event()
+    agent.streams("POST", "/contexts/default/execute", kit.out("early"), never)
+    async with client.ws("/execute/stream") as ws:
+        await ws.send_json({"type": "execute", "code": "x"})
+        assert (await ws.receive_json(timeout=5))["data"] == "early"
+        server.publish({"id": kit.SANDBOX, "removed": True})
+        assert (await ws.receive_json(timeout=5))["code"] == "SANDBOX_NOT_FOUND"
+        assert (await ws.receive(timeout=5)).type is WSMsgType.CLOSE
+
+
+async def test_a_call_that_waits_is_answered_when_the_sandbox_is_removed(client, kit, server, agent) -> None:
+    never = asyncio.Event()
+    agent.streams("POST", "/contexts/default/execute", never)
+    agent.streams("GET", "/env", never)
+    for method, path, json in (("POST", "/execute", {"code": "x", "language": "python"}), ("GET", "/env", None)):
+        server.publish(kit.route(kit.SANDBOX, agent.socket))
+        agent.arrived.clear()
+        call = asyncio.create_task(client.call(method, path, json=json))
+        await agent.arrived.wait()
+        server.publish({"id": kit.SANDBOX, "removed": True})
+        status, body = await asyncio.wait_for(call, 5)
+        assert (status, body["code"]) == (404, "SANDBOX_NOT_FOUND")

@@ -1,3 +1,5 @@
+import errno
+
 import pytest
 
 from atoll.core.limits import Limits
@@ -72,3 +74,70 @@ def test_version_2_writes_the_plan_into_one_directory(tmp_path):
     groups.of("abc").create(LIMITS)
     assert (directory / "memory.max").read_text() == str(512 << 20)
     assert groups.names() == {"abc"}
+
+
+def sandbox_of(tmp_path, *files):
+    group = fake_v2(tmp_path).of("abc")
+    directory = tmp_path / "atoll-x" / "abc"
+    directory.mkdir()
+    for name in files:
+        (directory / name).write_text("0\n")
+    return group, directory
+
+
+def test_version_2_kills_all_at_once(tmp_path):
+    group, directory = sandbox_of(tmp_path, "cgroup.kill")
+    group._kill()
+    assert (directory / "cgroup.kill").read_text().strip() == "1"
+
+
+def test_killing_in_a_group_that_is_gone_is_no_error(tmp_path):
+    fake_v2(tmp_path).of("gone")._kill()
+
+
+def test_version_2_counts_a_freeze_that_is_under_way_as_frozen(tmp_path):
+    group, directory = sandbox_of(tmp_path, "cgroup.freeze", "cgroup.events")
+    assert not group.frozen()
+    (directory / "cgroup.freeze").write_text("1\n")
+    assert group.frozen()
+
+
+async def test_what_cannot_be_frozen_in_time_runs_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(cgroup, "FREEZE_TIMEOUT_S", 0)
+    group, _ = sandbox_of(tmp_path, "cgroup.freeze", "cgroup.events")
+    with pytest.raises(TimeoutError):
+        await group.freeze()
+    assert not group.frozen()
+
+
+class Container:
+    """The kernel's answers to a group with processes, which a container sees as its root."""
+
+    def __init__(self, root, pids):
+        self.root = root
+        self.left = set(pids)
+        (root / "cgroup.type").write_text("domain\n")
+        (root / "cgroup.procs").write_text("".join(f"{pid}\n" for pid in pids))
+
+    def write(self, path, value):
+        if path == self.root / "cgroup.subtree_control" and self.left:
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        if path == self.root / cgroup.EVACUATED / "cgroup.procs":
+            self.left.discard(value)
+
+
+def test_a_containers_own_processes_make_room_in_its_root(tmp_path, monkeypatch):
+    (tmp_path / "atoll-x").mkdir()
+    container = Container(tmp_path, ["1", "7"])
+    monkeypatch.setattr(cgroup, "_write", container.write)
+    fake_v2(tmp_path)
+    assert container.left == set()
+
+
+def test_the_machines_root_is_never_evacuated(tmp_path, monkeypatch):
+    container = Container(tmp_path, ["1"])
+    (tmp_path / "cgroup.type").unlink()
+    monkeypatch.setattr(cgroup, "_write", container.write)
+    with pytest.raises(OSError, match="busy"):
+        fake_v2(tmp_path)
+    assert container.left == {"1"}

@@ -1,4 +1,6 @@
+import ctypes
 import os
+import resource
 import struct
 
 import pytest
@@ -31,7 +33,7 @@ def test_the_filter_compiles_to_whole_instructions():
     assert 100 < len(program) // 8 < 4096  # the kernel's maximum
 
 
-def run_filtered(action) -> int:
+def run_filtered(lower, prepare=lambda: None) -> int:
     """The errno of `action` in a forked child under the filter, 0 when it succeeds."""
     from atoll.engines.native import syscalls as sc
 
@@ -40,6 +42,7 @@ def run_filtered(action) -> int:
     if pid == 0:
         code = 99
         try:
+            prepare()
             sc.prctl(38, 1)  # PR_SET_NO_NEW_PRIVS: lets an unprivileged test load a filter
             sc.seccomp_filter(program)
             action(sc)
@@ -64,8 +67,18 @@ def run_filtered(action) -> int:
         (lambda sc: sc._checked("clone3", sc.libc.syscall(435, None, 0)), 38),
         (lambda sc: sc._checked("clone", sc.libc.syscall(56, 0x10000000 | 17, None, None, None, None)), 1),
         (lambda sc: sc._checked("io_uring", sc.libc.syscall(425, 1, None)), 1),
+        (lambda sc: sc._checked("io_setup", sc.libc.syscall(206, 1, None)), 38),
+        (lambda sc: __import__("socket").socket(2, 1), 0),
+        (lambda sc: __import__("socket").socket(10, 2 | 0o2000000), 0),
+        (lambda sc: __import__("socket").socket(16, 3, 0), 0),
+        (lambda sc: __import__("socket").socket(2, 1, 132), 93),
+        (lambda sc: __import__("socket").socket(2, 6), 1),
+        (lambda sc: __import__("socket").socket(16, 3, 12), 93),
     ],
-    ids=["getpid", "subprocess", "unshare", "mount", "vsock", "packet", "clone3", "clone-newuser", "io_uring"],
+    ids=[
+        *("getpid", "subprocess", "unshare", "mount", "vsock", "packet", "clone3", "clone-newuser", "io_uring"),
+        *("io_setup", "tcp", "udp6-with-a-flag", "route-netlink", "sctp", "dccp", "netfilter-netlink"),
+    ],
 )
 def test_the_kernel_enforces_it(action, expected):
     assert run_filtered(action) in ({expected, 38} if expected == 1 else {expected})
@@ -75,3 +88,20 @@ def test_the_exported_program_is_for_this_architecture():
     # BPF starts by loading the architecture: LD|W|ABS from offset 4 of seccomp_data.
     code, _jt, _jf, k = struct.unpack_from("=HBBI", seccomp.compile_filter())
     assert (code, k) == (0x20, 4)
+
+
+CORE, FILES_OPEN = 4, 7
+
+
+@pytest.mark.parametrize("upper_half", [0, 1 << 32], ids=["plain", "with-bits-that-the-kernel-ignores"])
+@pytest.mark.parametrize("call", ["setrlimit", "prlimit64"])
+def test_the_limit_of_core_dumps_stays_and_the_others_can_be_lowered(call, upper_half):
+    def lower(sc):
+        for limit in (CORE, FILES_OPEN):
+            number, value = ctypes.c_long(limit | upper_half), struct.pack("QQ", 0, 0)
+            arguments = (160, number, value) if call == "setrlimit" else (302, 0, number, value, None)
+            sc._checked(call, sc.libc.syscall(*arguments))
+        if resource.getrlimit(resource.RLIMIT_CORE) != (1, 1) or resource.getrlimit(resource.RLIMIT_NOFILE) != (0, 0):
+            raise OSError(97, "not as it should be")
+
+    assert run_filtered(lower, prepare=lambda: resource.setrlimit(resource.RLIMIT_CORE, (1, 1))) == 0

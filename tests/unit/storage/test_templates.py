@@ -36,6 +36,13 @@ def test_what_is_there_is_not_built_again(tmp_path):
     assert templates.load(tmp_path, "child").layers == built[1].layers
 
 
+def test_no_other_user_of_the_host_reaches_the_set_uid_programs_in_the_layers(tmp_path):
+    present(tmp_path, SPECS[:1])
+    templates.place(tmp_path).chmod(0o755)
+    templates.build_templates(tmp_path, SPECS[:1])
+    assert templates.place(tmp_path).stat().st_mode & 0o777 == 0o700
+
+
 def test_new_words_are_published_without_a_build(tmp_path):
     present(tmp_path, SPECS[:1])
     templates.build_templates(tmp_path, SPECS[:1])

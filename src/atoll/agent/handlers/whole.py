@@ -24,6 +24,7 @@ async def stats(services: Services, request: Request) -> JsonObject:
     return {
         "cpu_seconds": system.cpu_seconds(table),
         "memory_bytes": system.memory_bytes(table, services.users),
+        "memory_limit_bytes": services.config.memory_limit_bytes,
         "processes": len(system.started_in_sandbox(table, services.own_pid)),
         "open_files": system.open_files(services.own_pid),
         "disk_total_bytes": disk.f_blocks * disk.f_frsize,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import socket
 import threading
 from collections import deque
@@ -21,6 +22,7 @@ MAX_METADATA = 64 * 1024
 MAX_ERROR_VALUE = 64 * 1024
 MAX_TEXT = 1024 * 1024
 RECEIVE = 64 * 1024
+TAKEN = {"op": "taken"}
 
 Message = dict[str, Any]
 
@@ -33,8 +35,11 @@ class Channel:
         self._requests: deque[Message] = deque()
         self._lock = threading.Lock()
         self._in_cell = False
+        self._ordered = False
+        self._untaken = 0
         self._pid = os.getpid()
         interrupts.keep_whole(Channel._send_whole)
+        interrupts.keep_whole(Channel._hear_whole)
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -46,22 +51,53 @@ class Channel:
         """The next request; None when the agent is gone or does not speak frames."""
         while not self._requests:
             try:
-                data = self._socket.recv(RECEIVE)
-                self._requests.extend(frame.json() for frame in self._decoder.feed(data))
+                if not self._hear():
+                    return None
             except (OSError, frames.FrameError):
-                return None
-            if not data:
                 return None
         return self._requests.popleft()
 
-    def begin(self) -> None:
+    def _hear(self, flags: int = 0) -> bool:
+        """False at the end of the stream."""
+        data = self._socket.recv(RECEIVE, flags)
+        for frame in self._decoder.feed(data):
+            message = frame.json()
+            if message == TAKEN:
+                self._untaken -= 1
+            else:
+                self._requests.append(message)
+        return bool(data)
+
+    def begin(self, ordered: bool = False) -> None:
+        """`ordered`: the agent says when it has taken a `display`, and what is printed after it waits for that."""
         self._in_cell = True
+        self._ordered = ordered
 
     def publish(self, kind: str, data: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> bool:
         """False when nobody listens: between cells, or in a process that a cell forked."""
         if not self._in_cell or os.getpid() != self._pid:
             return False
-        return self._send(encode_bundle(kind, data, metadata or {}))
+        counted = self._ordered and kind == "display"
+        sent = self._send(encode_bundle(kind, data, metadata or {}), counted=counted)
+        if sent and counted and threading.current_thread() is threading.main_thread():
+            self._wait_taken()
+        return sent
+
+    def _wait_taken(self) -> None:
+        """Output goes another way (the pipes) than what is displayed; without this it could overtake."""
+        while self._untaken > 0:
+            select.select([self._socket], (), ())  # here an interrupt may end the cell
+            if not self._hear_whole():
+                os._exit(0)
+            self._interrupts.raise_pending()
+
+    def _hear_whole(self) -> bool:
+        try:
+            return self._hear(socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except (OSError, frames.FrameError):
+            return False
 
     def error(self, name: str, value: str, traceback: str) -> None:
         message = {
@@ -75,16 +111,17 @@ class Channel:
     def end(self, status: str, execution_count: int) -> None:
         self._send(_encode({"type": "end", "status": status, "execution_count": execution_count}), last=True)
 
-    def _send(self, payload: str, last: bool = False) -> bool:
-        sent = self._send_whole(frames.encode(frames.JSON, payload.encode()), last)
+    def _send(self, payload: str, last: bool = False, counted: bool = False) -> bool:
+        sent = self._send_whole(frames.encode(frames.JSON, payload.encode()), last, counted)
         self._interrupts.raise_pending()
         return sent
 
-    def _send_whole(self, frame: bytes, last: bool) -> bool:
+    def _send_whole(self, frame: bytes, last: bool, counted: bool) -> bool:
         with self._lock:
             if not self._in_cell:  # a left-over thread comes before the end or not at all
                 return False
             self._in_cell = not last
+            self._untaken += counted
             try:
                 self._socket.sendall(frame)
             except OSError:

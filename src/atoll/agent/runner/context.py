@@ -202,7 +202,7 @@ class Session:
     def execute(self, request: Mapping[str, Any]) -> None:
         """Exactly one `end`, whatever the cell does, unless it ends the process."""
         self._interrupts.begin()
-        self._channel.begin()
+        self._channel.begin(ordered=request.get("ordered") is True)
         self._cells.count += 1
         _notice_user_site()
         failure = self._run(request)

@@ -29,6 +29,7 @@ def status_of(record: Object) -> str:
 
 def render_process(record: Object, now: float) -> Object:
     argv = texts(record.get("argv"))
+    command = " ".join(argv).replace("{dir}/", "")  # where code was put, which is gone at the end
     started, ended = record.get("started_at"), record.get("ended_at")
     start_time, end_time = timestamp_or_none(started), timestamp_or_none(ended)
     duration = number(ended, now) - number(started, now)
@@ -36,10 +37,10 @@ def render_process(record: Object, now: float) -> Object:
         "process_id": text(record.get("id")),
         "execution_id": text(record.get("id")),
         "pid": record.get("pid"),
-        "name": text(record.get("name")) or " ".join(argv)[:256],
+        "name": text(record.get("name")) or command[:256],
         "status": status_of(record),
         "language": language_of(argv),
-        "command": " ".join(argv)[:4096],
+        "command": command[:4096],
         "start_time": start_time,
         "started_at": start_time,
         "end_time": end_time,

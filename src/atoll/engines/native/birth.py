@@ -101,11 +101,14 @@ def mount_proc(target: str, null: str) -> None:
 
 
 def name_the_host(hostname: str) -> None:
-    """So that the sandbox's own name resolves (sudo asks for it). A link or an odd file is left alone."""
-    try:
-        fd = os.open("/etc/hosts", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
-    except OSError:
-        return
+    """So that the sandbox's own name resolves (sudo asks for it). A link, a pipe, a full disk: the sandbox's own work,
+    which must not keep it from starting."""
+    with contextlib.suppress(OSError):
+        _add_to_hosts(hostname)
+
+
+def _add_to_hosts(hostname: str) -> None:
+    fd = os.open("/etc/hosts", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
     try:
         content = os.read(fd, 65536).decode(errors="replace")
         missing = [line for line in ("127.0.0.1 localhost", "127.0.1.1 " + hostname) if line.split()[1] not in content]

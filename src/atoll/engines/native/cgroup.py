@@ -23,6 +23,9 @@ V1_HIERARCHIES = (*CONTROLLERS, "freezer")
 CPU_PERIOD_US = 100_000
 FREEZE_TIMEOUT_S = 5.0
 REMOVE_TIMEOUT_S = 10.0
+EVACUATED = "init"
+EVACUATIONS = 5
+"""A process may fork while the others move."""
 
 
 class CgroupUnavailable(RuntimeError):
@@ -106,8 +109,28 @@ class Cgroups:
 def _enable_controllers(directory: Path) -> None:
     control = directory / "cgroup.subtree_control"
     missing = set(CONTROLLERS) - set(control.read_text().split())
-    if missing:
-        control.write_text(" ".join(f"+{name}" for name in sorted(missing)))
+    if not missing:
+        return
+    for _ in range(EVACUATIONS):
+        try:
+            _write(control, " ".join(f"+{name}" for name in sorted(missing)))
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY or not (directory / "cgroup.type").exists():
+                raise
+            _evacuate(directory)
+    raise CgroupUnavailable(f"processes keep appearing in {directory}, so its children get no controllers")
+
+
+def _evacuate(directory: Path) -> None:
+    """Version 2 gives controllers to the children of a group without processes only, the machine's root excepted
+    (which has no `cgroup.type`). So it is met in a container, whose processes are in what it sees as the root:
+    they go to a child of it."""
+    child = directory / EVACUATED
+    child.mkdir(exist_ok=True)
+    for pid in (directory / "cgroup.procs").read_text().split():
+        with contextlib.suppress(ProcessLookupError):
+            _write(child / "cgroup.procs", pid)
 
 
 class Cgroup:
@@ -149,6 +172,15 @@ class Cgroup:
                 yield from (int(line) for line in (directory / "cgroup.procs").read_text().split())
 
     async def freeze(self) -> None:
+        """All or nothing: a sandbox that cannot be frozen in time runs on."""
+        try:
+            await self._freeze()
+        except BaseException:
+            with contextlib.suppress(OSError):
+                await self.thaw()
+            raise
+
+    async def _freeze(self) -> None:
         if self.version == 2:
             directory = self._directory("freezer")
             _write(directory / "cgroup.freeze", "1")
@@ -171,9 +203,10 @@ class Cgroup:
                 await self.thaw()
 
     def frozen(self) -> bool:
+        """Or about to be."""
         with contextlib.suppress(OSError):
             if self.version == 2:
-                return "frozen 1" in (self._directory("freezer") / "cgroup.events").read_text()
+                return (self._directory("freezer") / "cgroup.freeze").read_text().strip() == "1"
             return (self._directory("freezer") / "freezer.state").read_text().strip() != "THAWED"
         return False
 
@@ -192,13 +225,22 @@ class Cgroup:
 
     async def destroy(self) -> None:
         """Kills what is left and removes the directories. Idempotent."""
+        self._kill()
+        await self.thaw_if_frozen()
+        await _until(self.remove, REMOVE_TIMEOUT_S)
+
+    def _kill(self) -> None:
+        if self.version == 2:
+            # All at once: who forks meanwhile does not escape.
+            with contextlib.suppress(FileNotFoundError):
+                _write(self._directory("pids") / "cgroup.kill", "1")
+            return
         for pid in set(self.pids()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        await self.thaw_if_frozen()
-        await _until(self._removed, REMOVE_TIMEOUT_S)
 
-    def _removed(self) -> bool:
+    def remove(self) -> bool:
+        """False while something still runs in it."""
         for directory in self.directories.values():
             try:
                 directory.rmdir()

@@ -34,7 +34,7 @@ from atoll.core.errors import (
 )
 from atoll.core.limits import Limits
 
-from . import ids, network, seccomp, tree
+from . import host_limits, ids, network, seccomp, tree
 from . import syscalls as sc
 from .cgroup import Cgroup, Cgroups
 from .slot import Berth, Slot, SlotRequest, discard_slot, make_slot, open_berth
@@ -238,14 +238,16 @@ class Launcher:
 
     async def shutdown(self, params: dict[str, Any]) -> dict[str, Any]:
         """Sandboxes that still run keep running, and the fabric with them; the next launcher adopts them."""
-        for slot in self.slots.values():
-            discard_slot(slot, self.fabric)
-        self._close_generations()
-        if not self.sandboxes:
-            self.cgroups.remove()
-            sc.setns(self.host_mounts, sc.CLONE_NEWNS)
-            network.remove_fabric(self.installation)
-        self.finished.set()
+        try:
+            while self.slots:
+                discard_slot(self.slots.popitem()[1], self.fabric)
+            self._close_generations()
+            if not self.sandboxes:
+                self.cgroups.remove()
+                sc.setns(self.host_mounts, sc.CLONE_NEWNS)
+                network.remove_fabric(self.installation)
+        finally:
+            self.finished.set()  # half ended is no state to go on from
         return {}
 
     METHODS = {  # noqa: RUF012 — a table, never written to
@@ -478,6 +480,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     raise_limits()
+    host_limits.raise_quotas()
     os.umask(0o022)  # what is private lies below RUN, which is 0700
     sc.prctl(sc.PR_SET_DUMPABLE, 0)
     sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1)

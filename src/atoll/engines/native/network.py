@@ -23,6 +23,9 @@ FIRST_ADDRESS = int.from_bytes(socket.inet_aton("100.96.0.0"), "big")
 PEER = "eth0"
 SANDBOX_SYSCTLS = {
     f"/proc/sys/net/ipv6/conf/{PEER}/disable_ipv6": "1",
+    # A socket bound to the link passes the unreachable route by and would make a neighbour entry for each address it
+    # names; their number is one for the whole host. Without probes an entry has failed, and can be dropped, at once.
+    f"/proc/sys/net/ipv4/neigh/{PEER}/mcast_solicit": "0",
     "/proc/sys/net/ipv4/ip_unprivileged_port_start": "0",
     "/proc/sys/net/ipv4/ping_group_range": "0 2147483647",
 }
@@ -126,9 +129,10 @@ def _is_netns(path: Path) -> bool:
 
 
 def remove_fabric(installation: str) -> None:
-    """From the host's mount namespace, when no sandbox is left. Idempotent."""
+    """From the host's mount namespace, when no sandbox is left. Idempotent. `ip netns add` mounts its directory over
+    itself, and what was mounted there before can then not be removed: the next fabric takes the name over."""
     path = NETNS_DIRECTORY / f"atoll-{installation}"
     with contextlib.suppress(OSError):
         sc.umount(str(path))
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):
         path.unlink()

@@ -45,7 +45,9 @@ def become_sandbox_root(userns_fd: int, limits: dict[str, int], bpf: bytes) -> N
 def set_limits(limits: dict[str, int]) -> None:
     files = int(limits["open_files"])
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # 1, not 0: only 1 keeps the host's core_pattern program, which runs as root of the host, from being started for
+    # a crash in a sandbox (core(5)). The filter keeps it at 1.
+    resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
     stack = resource.getrlimit(resource.RLIMIT_STACK)
     resource.setrlimit(resource.RLIMIT_STACK, (min(8 << 20, stack[1]) if stack[1] >= 0 else 8 << 20, stack[1]))
 

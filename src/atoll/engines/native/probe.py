@@ -19,9 +19,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from atoll.core.check import Check
+from atoll.core.limits import Limits
 
 from . import cgroup, disk, ids, privileges, seccomp, tree
 from . import syscalls as sc
+from .birth import enter_cgroups
 
 CHILD_TIMEOUT_S = 30
 IMAGE_MIB = 16
@@ -59,6 +61,7 @@ def run_checks(data_dir: Path) -> list[Check]:
     if not checks[0].ok:
         return checks  # nothing below can be tried
     checks += [_namespace(name, flag) for name, flag in NAMESPACES.items()]
+    checks.append(_nested())
     checks += [*_storage(data_dir), _cgroups(), _seccomp(), *(_tool(name, package) for name, package in TOOLS.items())]
     return [*checks, _memory(), _disk(data_dir), _kvm()]
 
@@ -80,12 +83,51 @@ def _namespace(name: str, flag: int) -> Check:
     return Check(f"{name} namespace", error is None, error or "made", NEWER_KERNEL)
 
 
+def _nested() -> Check:
+    error = _in_child(_nest)
+    fix = "look at sysctl user.max_user_namespaces and kernel.apparmor_restrict_unprivileged_userns"
+    return Check("nested user namespace", error is None, error or "made", fix)
+
+
+def _nest() -> None:
+    """As the slot helper does: who is root of a template's namespace only makes a sandbox's, and has power in it."""
+    with _slice() as userns_fd:
+        sc.setns(userns_fd, sc.CLONE_NEWUSER)
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    sc.unshare(sc.CLONE_NEWNET)
+    sc.unshare(sc.CLONE_NEWUSER)
+    sc.unshare(sc.CLONE_NEWUTS)
+    sc.sethostname("probe")
+
+
 def _cgroups() -> Check:
-    fix = "boot with systemd.unified_cgroup_hierarchy=1, or mount the cpu, memory and pids controllers"
+    fix = "boot with systemd.unified_cgroup_hierarchy=1, or mount the cpu, memory and pids controllers (writable)"
     try:
-        return Check("cgroups", True, f"v{cgroup.detect_version()}: {', '.join(cgroup.CONTROLLERS)}", fix)
-    except (cgroup.CgroupUnavailable, OSError) as error:
-        return Check("cgroups", False, str(error), fix)
+        version, error = _try_cgroups()
+    except (cgroup.CgroupUnavailable, OSError) as refused:
+        return Check("cgroups", False, str(refused), fix)
+    return Check("cgroups", error is None, error or f"v{version}: {', '.join(cgroup.CONTROLLERS)}", fix)
+
+
+def _try_cgroups() -> tuple[int, str | None]:
+    """A group like a sandbox's, with a process in it."""
+    groups = cgroup.Cgroups(f"probe-{os.getpid()}")
+    group = groups.of("probe")
+    try:
+        group.create(Limits())
+        error = _in_child(lambda: _enter(group))
+    finally:
+        removed = group.remove()
+        groups.remove()
+    return groups.version, error if removed else "a group cannot be removed"
+
+
+def _enter(group: cgroup.Cgroup) -> None:
+    group.attach(os.getpid())
+    enter_cgroups(group.doors())
+    if os.getpid() not in group.pids():
+        raise Failed("a process cannot be moved into a group")
 
 
 def _seccomp() -> Check:

@@ -4,7 +4,8 @@ Everything not named is refused: with EPERM when it is known and would give powe
 kernel (`REFUSED`), else with ENOSYS, so that a C library that tries something newer falls back.
 The default answer is ENOSYS also for `clone3`, whose flags a filter cannot read: libraries then use
 `clone`, whose flags we check. Nested namespaces are refused: they add kernel surface and gain a
-sandbox nothing.
+sandbox nothing. Native asynchronous I/O (`io_setup`) is left out because its quota (fs.aio-max-nr) is
+one for the whole host: a single sandbox could take it all.
 
 The names are the kernel's; the grouping is by what a program needs them for.
 """
@@ -37,20 +38,20 @@ PROCESSES = """
 arch_prctl capget capset execve execveat exit exit_group fork futex futex_requeue futex_wait futex_waitv futex_wake
 get_robust_list get_thread_area getcpu getegid geteuid getgid getgroups getpgid getpgrp getpid getppid getpriority
 getresgid getresuid getrlimit getrusage getsid gettid getuid ioprio_get ioprio_set kcmp kill landlock_add_rule
-landlock_create_ruleset landlock_restrict_self modify_ldt pidfd_getfd pidfd_open pidfd_send_signal pause prctl prlimit64
+landlock_create_ruleset landlock_restrict_self modify_ldt pidfd_getfd pidfd_open pidfd_send_signal pause prctl
 process_vm_readv process_vm_writev ptrace restart_syscall rseq rt_sigaction rt_sigpending rt_sigprocmask
 rt_sigqueueinfo rt_sigreturn rt_sigsuspend rt_sigtimedwait rt_tgsigqueueinfo sched_get_priority_max
 sched_get_priority_min sched_getaffinity sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval
 sched_setaffinity sched_setattr sched_setparam sched_setscheduler sched_yield seccomp set_robust_list set_thread_area
-set_tid_address setfsgid setfsuid setgid setgroups setpgid setpriority setregid setresgid setresuid setreuid setrlimit
+set_tid_address setfsgid setfsuid setgid setgroups setpgid setpriority setregid setresgid setresuid setreuid
 setsid setuid sigaltstack signalfd signalfd4 sysinfo tgkill time times tkill uname vfork wait4 waitid chroot
 lsm_get_self_attr lsm_list_modules
 """
 WAITING = """
 alarm clock_getres clock_gettime clock_nanosleep epoll_create epoll_create1 epoll_ctl epoll_ctl_old epoll_pwait
-epoll_pwait2 epoll_wait epoll_wait_old eventfd eventfd2 getitimer gettimeofday io_cancel io_destroy io_getevents
-io_pgetevents io_setup io_submit nanosleep pipe pipe2 poll ppoll pselect6 select setitimer timer_create timer_delete
-timer_getoverrun timer_gettime timer_settime timerfd_create timerfd_gettime timerfd_settime getrandom ioctl
+epoll_pwait2 epoll_wait epoll_wait_old eventfd eventfd2 getitimer gettimeofday nanosleep pipe pipe2 poll ppoll pselect6
+select setitimer timer_create timer_delete timer_getoverrun timer_gettime timer_settime timerfd_create timerfd_gettime
+timerfd_settime getrandom ioctl
 """
 SOCKETS = """
 accept accept4 bind connect getpeername getsockname getsockopt listen recvfrom recvmmsg recvmsg sendmmsg sendmsg sendto
@@ -71,8 +72,23 @@ umount umount2 unshare userfaultfd uselib vhangup
 NAMESPACE_FLAGS = 0x7E020080
 """CLONE_NEW{NS,CGROUP,UTS,IPC,USER,PID,NET,TIME}: none may be in `clone`'s first argument."""
 
-SOCKET_FAMILIES = (1, 2, 10, 16)
-"""AF_UNIX, AF_INET, AF_INET6, AF_NETLINK. The rest (VSOCK, ALG, PACKET …) is EAFNOSUPPORT."""
+AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
+SOCKET_FAMILIES = (AF_UNIX, AF_INET, AF_INET6, AF_NETLINK)
+"""The rest (VSOCK, ALG, PACKET …) is EAFNOSUPPORT."""
+SOCKET_TYPE = 0xF
+"""The bits of `socket`'s second argument that are not flags."""
+INTERNET_TYPES = (1, 2)
+INTERNET_PROTOCOLS = (0, 1, 6, 17, 58)
+"""Whatever the type says, ICMP, TCP, UDP, ICMPv6."""
+INTERNET_REFUSED = (33, 115, 132, 136, 256, 262)
+"""DCCP, L2TP, SCTP, UDP-Lite, SMC, MPTCP: opening one would load its module into the host's kernel."""
+NETLINK_PROTOCOLS = (0, 4, 15, 16)
+"""ROUTE, SOCK_DIAG, KOBJECT_UEVENT, GENERIC: what `ip`, `ss` and C libraries ask."""
+
+RESOURCES = range(16)
+RLIMIT_CORE = 4
+LOW_32_BITS = 0xFFFFFFFF
+"""Of a register that the kernel reads as an int: the upper half is the caller's, and must not decide."""
 
 PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0x40000, 0xFFFFFFFF)
 """Linux, with or without ADDR_NO_RANDOMIZE (debuggers), and the query."""
@@ -80,6 +96,8 @@ PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0x40000, 0xFFFFFFFF)
 _ALLOW = 0x7FFF0000
 _KILL_PROCESS = 0x80000000
 _ERRNO = 0x00050000
+_SAY_DONE = _ERRNO | 0
+"""Not carried out, yet answered with 0."""
 _EQ, _MASKED_EQ, _NE = 4, 7, 1
 _ATTRIBUTE_BADARCH = 2
 
@@ -151,13 +169,46 @@ def compile_filter() -> bytes:
         for name in REFUSED.split():
             rules.rule(_ERRNO | errno.EPERM, name)
         rules.rule(_ALLOW, "clone", (0, _MASKED_EQ, NAMESPACE_FLAGS, 0))
-        for family in SOCKET_FAMILIES:
-            rules.rule(_ALLOW, "socket", (0, _EQ, family, 0))
-        for family in range(46):
-            if family not in SOCKET_FAMILIES:
-                rules.rule(_ERRNO | errno.EAFNOSUPPORT, "socket", (0, _EQ, family, 0))
+        _add_sockets(rules)
+        _add_resource_limits(rules)
         for persona in PERSONALITIES:
             rules.rule(_ALLOW, "personality", (0, _EQ, persona, 0))
         return rules.export()
     finally:
         rules.close()
+
+
+def _add_sockets(rules: _Filter) -> None:
+    unsupported = _ERRNO | errno.EPROTONOSUPPORT
+    rules.rule(_ALLOW, "socket", (0, _EQ, AF_UNIX, 0))
+    for family in (AF_INET, AF_INET6):
+        of_family = (0, _EQ, family, 0)
+        for kind in range(SOCKET_TYPE + 1):
+            of_kind = (1, _MASKED_EQ, SOCKET_TYPE, kind)
+            if kind not in INTERNET_TYPES:
+                rules.rule(_ERRNO | errno.EPERM, "socket", of_family, of_kind)
+                continue
+            for protocol in INTERNET_PROTOCOLS:
+                rules.rule(_ALLOW, "socket", of_family, of_kind, (2, _EQ, protocol, 0))
+            for protocol in INTERNET_REFUSED:
+                rules.rule(unsupported, "socket", of_family, of_kind, (2, _EQ, protocol, 0))
+    for protocol in range(32):
+        action = _ALLOW if protocol in NETLINK_PROTOCOLS else unsupported
+        rules.rule(action, "socket", (0, _EQ, AF_NETLINK, 0), (2, _EQ, protocol, 0))
+    for family in range(46):
+        if family not in SOCKET_FAMILIES:
+            rules.rule(_ERRNO | errno.EAFNOSUPPORT, "socket", (0, _EQ, family, 0))
+
+
+def _add_resource_limits(rules: _Filter) -> None:
+    """All but the size of core dumps, which stays 1 (`privileges.set_limits`) whatever is asked for. The request is
+    answered as done, since sudo and shells make it as a matter of course and complain about a refusal."""
+    for resource in RESOURCES:
+        if resource == RLIMIT_CORE:
+            continue
+        rules.rule(_ALLOW, "setrlimit", (0, _MASKED_EQ, LOW_32_BITS, resource))
+        rules.rule(_ALLOW, "prlimit64", (1, _MASKED_EQ, LOW_32_BITS, resource))
+    of_core = (1, _MASKED_EQ, LOW_32_BITS, RLIMIT_CORE)
+    rules.rule(_SAY_DONE, "setrlimit", (0, _MASKED_EQ, LOW_32_BITS, RLIMIT_CORE))
+    rules.rule(_SAY_DONE, "prlimit64", of_core, (2, _NE, 0, 0))
+    rules.rule(_ALLOW, "prlimit64", of_core, (2, _EQ, 0, 0))

@@ -3,23 +3,41 @@
     ← {"inner_base": first id of the slice, counted in U_T}    → {"ok": true} + [user namespace, network namespace]
 
 The writer of an id map has to be in the namespace's parent, which is why the launcher cannot do it.
+
+What the kernel counts for a user (inotify, pending signals and timers, message queues, locked memory) it counts for
+the *owner* of that user's namespace too, in the parent. So each sandbox's namespace has an owner of its own, an id
+that nobody is, and the ceilings below hold for a sandbox as a whole, whichever ids it gives its processes.
 Trusted code only; started by `spawn` on the agent's runtime.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
 
 from . import syscalls as sc
+from .privileges import own_bounding_set
 
 SLICE = 65_536
+SANDBOX_CEILINGS = {
+    resource.RLIMIT_SIGPENDING: 16_384,
+    resource.RLIMIT_MSGQUEUE: 819_200,  # Linux's default for one user
+    resource.RLIMIT_MEMLOCK: 8 << 20,
+}
+"""The namespaces made here take their maker's limits as their maximum."""
+INOTIFY_CEILINGS = {"max_inotify_instances": 128, "max_inotify_watches": 32_768}
+"""For each owner in U_T. 128 is Linux's default for one user."""
 
 
 def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     control = socket.socket(fileno=3)
+    set_ceilings()
     sc.unshare(sc.CLONE_NEWNET)
     home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     sc.send_message(control, {"ready": True})
@@ -37,13 +55,34 @@ def main() -> None:
             os.close(fd)
 
 
+def set_ceilings() -> None:
+    for kind, wanted in SANDBOX_CEILINGS.items():
+        _, hard = resource.getrlimit(kind)
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(kind, (most, most))
+    for name, most in INOTIFY_CEILINGS.items():
+        with open(f"/proc/sys/user/{name}", "w", encoding="ascii") as file:  # of the opener's user namespace
+            file.write(str(most))
+
+
+@contextmanager
+def acting_as(uid: int) -> Iterator[None]:
+    """Changing the effective id drops the effective capabilities; they are raised again."""
+    capabilities = own_bounding_set()
+    os.seteuid(uid)
+    try:
+        sc.capset(capabilities)
+        yield
+    finally:
+        os.seteuid(0)
+
+
 def new_user_namespace(inner_base: int) -> int:
     hold_r, hold_w = os.pipe()
-    pid = sc.clone_process(sc.CLONE_NEWUSER)
-    if pid == 0:
-        os.close(hold_w)
-        os.read(hold_r, 1)
-        os._exit(0)
+    with acting_as(inner_base // SLICE):  # of slice 0, which no sandbox has
+        pid = sc.clone_process(sc.CLONE_NEWUSER)
+        if pid == 0:
+            hold(hold_r, hold_w)
     os.close(hold_r)
     try:
         line = f"0 {inner_base} {SLICE}".encode()
@@ -57,6 +96,15 @@ def new_user_namespace(inner_base: int) -> int:
     finally:
         os.close(hold_w)
         os.waitpid(pid, 0)
+
+
+def hold(hold_r: int, hold_w: int) -> NoReturn:
+    """Keeps the namespace until the helper has a descriptor of it."""
+    try:
+        os.close(hold_w)
+        os.read(hold_r, 1)
+    finally:
+        os._exit(0)
 
 
 def new_network_namespace(home: int) -> int:

@@ -6,8 +6,10 @@ namespace in which somebody else may have CAP_SYS_PTRACE, and keeps no descripto
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import resource
 import signal
 import socket
 import traceback
@@ -16,6 +18,7 @@ from typing import NoReturn
 
 from . import syscalls as sc
 from .ids import GENERATION_IDS, generation_base
+from .privileges import own_bounding_set
 
 CONTROL_FD = 3
 ENVIRONMENT = {
@@ -31,8 +34,15 @@ class SpawnFailed(RuntimeError):
     pass
 
 
+COUNTED = (resource.RLIMIT_SIGPENDING, resource.RLIMIT_MSGQUEUE, resource.RLIMIT_MEMLOCK)
+
+
 def new_user_namespace(generation: int) -> int:
-    """U_T: a child of the host's user namespace, mapped to unprivileged ids. Returns its descriptor."""
+    """U_T: a child of the host's user namespace, mapped to unprivileged ids. Returns its descriptor.
+
+    What its sandboxes use of things counted for a user is charged to its owner on the host too. That must not be
+    root, whose own programs would get nothing more; and no limit there, since each sandbox has its own
+    (`slot_helper`)."""
     ready_r, ready_w = os.pipe()
     hold_r, hold_w = os.pipe()
     pid = os.fork()
@@ -40,6 +50,9 @@ def new_user_namespace(generation: int) -> int:
         try:
             sc.prctl(sc.PR_SET_DUMPABLE, 0)
             os.close(hold_w)
+            lift_limits()
+            os.seteuid(generation_base(generation))
+            sc.capset(own_bounding_set())  # the change of id has dropped them
             sc.unshare(sc.CLONE_NEWUSER)
             os.write(ready_w, b"1")
             os.read(hold_r, 1)
@@ -58,6 +71,12 @@ def new_user_namespace(generation: int) -> int:
         os.close(ready_r)
         os.close(hold_w)
         os.waitpid(pid, 0)
+
+
+def lift_limits() -> None:
+    for kind in COUNTED:
+        with contextlib.suppress(ValueError):  # a container whose root may not: its limit is then one for all sandboxes
+            resource.setrlimit(kind, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
 def write_map(pid: int, name: str, line: bytes) -> None:

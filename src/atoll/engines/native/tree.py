@@ -33,6 +33,7 @@ DEVICE_LINKS = {
     "ptmx": "pts/ptmx",
 }
 TTY_GID = 5
+MAX_TERMINALS = 128
 SYS_VISIBLE = ("devices/system/cpu",)
 
 
@@ -199,7 +200,9 @@ def _attach_inner(root: Path, stage: Stage, runtime: str, base_id: int, shm_mib:
 
 
 def _devpts_options(base_id: int) -> list[tuple[str, str | None]]:
-    return [("newinstance", None), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", str(base_id + TTY_GID))]
+    """`max`: the host has one number of terminals for all (kernel.pty.max)."""
+    gid, most = str(base_id + TTY_GID), str(MAX_TERMINALS)
+    return [("newinstance", None), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", gid), ("max", most)]
 
 
 def _ensure_directory(root_fd: int, name: str) -> None:
