@@ -241,7 +241,8 @@ class Role:
     run: Callable[[Any], None]
     """Blocks until SIGTERM."""
     privileged: bool
-    """Only the node acts on the host; the others keep no capability."""
+    """Only the node acts on the host; the others keep no capability and write nowhere else than in `writes`."""
+    writes: Callable[[Any], tuple[Path, ...]] = lambda settings: ()
 
 
 def encode_settings(settings: Any) -> str:  # Any: one of the settings classes
@@ -280,6 +281,10 @@ def _run_server(settings: ServerSettings) -> None:
     asyncio.run(run(settings))
 
 
+def _server_writes(settings: ServerSettings) -> tuple[Path, ...]:
+    return settings.places.data, settings.places.run
+
+
 def _run_edge(settings: EdgeSettings) -> None:
     from atoll.edge.main import run
 
@@ -288,7 +293,7 @@ def _run_edge(settings: EdgeSettings) -> None:
 
 ROLES: dict[str, Role] = {
     "node": Role(decode_node, _run_node, privileged=True),
-    "server": Role(decode_server, _run_server, privileged=False),
+    "server": Role(decode_server, _run_server, privileged=False, writes=_server_writes),
     "edge": Role(decode_edge, _run_edge, privileged=False),
 }
 
@@ -307,6 +312,7 @@ def run_role(name: str) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not role.privileged:
             confinement.drop(confinement.needed_for(settings.places.data, Path(sys.prefix), Path(__file__)))
+            confinement.write_only_below(*role.writes(settings))
             confinement.end_with_parent(parent)  # again: a change of credentials may clear it
         role.run(settings)
 

@@ -1,14 +1,17 @@
 """What a process of ours gives up at its start.
 
 The edge reads what sandboxes answer and the server what clients send, so neither keeps a power over the host. They stay
-uid 0 only as the owner of Atoll's files.
+uid 0 only as the owner of Atoll's files; that root owns the host's files too is what Landlock takes from them.
 """
 
 from __future__ import annotations
 
+import ctypes
+import logging
 import os
 import resource
 import signal
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,7 +19,14 @@ from atoll.engines.native import syscalls
 
 CAP_DAC_READ_SEARCH = 2
 CAP_SETPCAP = 8
+log = logging.getLogger(__name__)
+
 _PR_SET_NO_NEW_PRIVS = 38
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # Landlock's calls have one number everywhere
+_WRITE_FILE = 1 << 1
+_WRITING = {1: _WRITE_FILE | sum(1 << bit for bit in range(4, 13)), 3: 1 << 14}
+"""By the version of Landlock that knows it: writing, removing and making of each kind; truncating."""
+_FOR_EVERYBODY = (Path("/dev/null"), Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - what every user may write to
 _LAST_CAPABILITY = Path("/proc/sys/kernel/cap_last_cap")
 
 
@@ -34,6 +44,48 @@ def drop(kept: Iterable[int] = ()) -> None:
                 syscalls.prctl(syscalls.PR_CAPBSET_DROP, capability)
     syscalls.prctl(_PR_SET_NO_NEW_PRIVS, 1)
     syscalls.capset(mask)
+
+
+def write_only_below(*places: Path) -> None:
+    """Irrevocable and inherited, like `drop`, which must come first. Files that are open already stay as they are. A
+    kernel without Landlock has this one line of defence less, and the log says so."""
+    version = landlock_version()
+    if version < 1:
+        log.warning("this kernel has no Landlock: a flaw in this process could write files that root owns")
+        return
+    writing = sum(bits for since, bits in _WRITING.items() if since <= version)
+    ruleset = _landlock(_CREATE_RULESET, struct.pack("=Q", writing), 8, 0)
+    try:
+        for place in (*places, *_FOR_EVERYBODY):
+            _allow_below(ruleset, place, writing)
+        _landlock(_RESTRICT_SELF, ruleset, 0)
+    finally:
+        os.close(ruleset)
+
+
+def landlock_version() -> int:
+    """Below 1: there is none."""
+    return int(syscalls.libc.syscall(_CREATE_RULESET, None, 0, 1))
+
+
+def _allow_below(ruleset: int, place: Path, writing: int) -> None:
+    try:
+        fd = os.open(place, os.O_PATH | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        allowed = writing if place.is_dir() else _WRITE_FILE
+        _landlock(_ADD_RULE, ruleset, 1, struct.pack("=Qi", allowed, fd), 0)
+    finally:
+        os.close(fd)
+
+
+def _landlock(call: int, *arguments: object) -> int:
+    result = int(syscalls.libc.syscall(call, *arguments))
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"Landlock: {os.strerror(number)}")
+    return result
 
 
 def raise_open_files() -> None:

@@ -165,6 +165,25 @@ def test_a_fifo_or_an_endless_device_does_not_hang_the_agent(box):
     assert box.sh("echo alive") == "alive"
 
 
+ODD_DISKS = {
+    "hosts is a pipe": "sudo rm /etc/hosts; sudo mkfifo /etc/hosts",
+    "hosts is a link to memory": "sudo ln -sf /proc/1/mem /etc/hosts",
+    "passwd is a pipe": "sudo mv /etc/passwd /etc/passwd-; sudo mkfifo /etc/passwd",
+    "passwd is a directory": "sudo mv /etc/passwd /etc/passwd-; sudo mkdir /etc/passwd",
+    "tmp leads nowhere": "sudo mv /tmp /tmp-; sudo ln -s /nowhere /tmp",
+    "the disk is full": "fallocate -l 9700M /workspace/a; dd if=/dev/zero of=/workspace/b bs=1M count=2000",
+}
+
+
+@pytest.mark.parametrize("command", ODD_DISKS.values(), ids=ODD_DISKS.keys())
+def test_what_a_sandbox_does_to_its_disk_does_not_keep_it_from_starting_again(box, command):
+    box.run(command)
+    assert box.control("POST", "/stop").status_code == 200
+    assert box.control("POST", "/start").status_code == 200
+    box.token = box.control("POST", "/token/refresh").json()["auth_token"]
+    assert box.sh("echo alive") == "alive"
+
+
 def test_a_program_cannot_lie_in_the_agents_stream(box):
     """Frame headers printed by a program are output, not frames."""
     result = box.run(r"printf 'J\0\0\0\002{}E\377\377\377\377'; exit 3")

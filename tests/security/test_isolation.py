@@ -83,6 +83,10 @@ REFUSED = {
     "raise the open-files limit": "bash -c 'ulimit -Hn 1000000'",
     "write the agent's runtime": "touch /.atoll/x",
     "write the shared device directory": "rm /dev/null",
+    "load the SCTP module": "python3 -c 'import socket; socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132)'",
+    "load the DCCP module": "python3 -c 'import socket; socket.socket(socket.AF_INET, 6)'",
+    "talk to netfilter": "python3 -c 'import socket; socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)'",
+    "set up native asynchronous I/O": "python3 -c 'import ctypes; exit(ctypes.CDLL(None).syscall(206, 1, 0) != 0)'",
     "reach the reboot call": "python3 -c 'import ctypes; exit(ctypes.CDLL(None).reboot(0) != 0)'",
     "set the clock": "date -s 2001-01-01",
 }
@@ -167,6 +171,12 @@ def test_there_is_no_way_out_and_it_is_refused_at_once(box):
     result = box.run("time curl -s -m 5 http://192.0.2.1")
     assert result["exit_code"] != 0
     assert result["execution_time"] < 1
+
+
+def test_a_crash_starts_no_program_of_the_host(box):
+    """A core limit of 1 is what keeps the kernel from running its core_pattern, and nobody inside can change it."""
+    limits = box.sh("sudo bash -c 'ulimit -c unlimited; ulimit -c 0; prlimit --core=0:0; grep core /proc/self/limits'")
+    assert limits.split()[4:6] == ["1", "1"]
 
 
 def test_a_device_of_the_host_cannot_be_opened(box):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,33 @@ def test_reading_files_may_be_kept() -> None:
     status = status_after_drop("[confinement.CAP_DAC_READ_SEARCH]")
     kept = 1 << confinement.CAP_DAC_READ_SEARCH
     assert [int(status[name], 16) for name in ("CapPrm", "CapEff", "CapBnd")] == [kept, kept, kept]
+
+
+WRITE = """
+import sys
+from pathlib import Path
+from atoll import confinement
+confinement.drop()
+confinement.write_only_below(Path(sys.argv[1]))
+for name in sys.argv[2:]:
+    try:
+        Path(name).write_text("x")
+        print("written")
+    except PermissionError:
+        print("refused")
+"""
+
+
+@pytest.mark.skipif(confinement.landlock_version() < 1, reason="this kernel has no Landlock")
+def test_files_are_written_in_the_named_place_only() -> None:
+    with tempfile.TemporaryDirectory(dir=Path.home()) as own:  # not below /tmp, where everybody may write
+        inside, outside = Path(own) / "inside", Path(own) / "outside"
+        inside.mkdir()
+        outside.write_text("there already")
+        names = [inside / "new", outside, Path(own) / "new", Path("/dev/null")]
+        command = [sys.executable, "-c", WRITE, inside, *names]
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=True)
+        assert done.stdout.split() == ["written", "refused", "refused", "written"]
 
 
 def test_only_a_private_directory_of_somebody_else_needs_it(tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ _SCRATCH = ".new-"
 
 
 def place(data_dir: Path) -> Path:
-    return data_dir / "node" / "templates"
+    """Without links: the paths in `template.json` must outlive a directory that borrows these templates."""
+    return (data_dir / "node" / "templates").resolve()
 
 
 def private_place(data_dir: Path) -> Path:

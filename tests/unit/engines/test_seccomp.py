@@ -33,7 +33,7 @@ def test_the_filter_compiles_to_whole_instructions():
     assert 100 < len(program) // 8 < 4096  # the kernel's maximum
 
 
-def run_filtered(lower, prepare=lambda: None) -> int:
+def run_filtered(action, prepare=lambda: None) -> int:
     """The errno of `action` in a forked child under the filter, 0 when it succeeds."""
     from atoll.engines.native import syscalls as sc
 

@@ -1,6 +1,6 @@
 """The template's own Python with the template's preloaded modules, forked into sandboxes as their seed.
 
-    ← {"limits"} + [pidfd of PID 1, U_S, seed channel, join channel, cgroup doors …]      → {"pid": host pid}
+    ← {"limits"} + [pidfd of PID 1, U_S, seed channel, join channel, cgroup doors …]
 
 It runs the template's files, so it is not trusted: root of U_T only, no proc of the host, and what it could
 hurt is its own template's sandboxes. Syntax of Python 3.9; standard library of the template.
@@ -16,6 +16,7 @@ from typing import Any
 from atoll.agent.runner import preload, seed
 
 from . import syscalls as sc
+from . import zygote
 from .birth import await_go, enter_cgroups
 from .privileges import become_sandbox_root, limits_of
 
@@ -23,38 +24,12 @@ JOINED = sc.CLONE_NEWNS | sc.CLONE_NEWNET | sc.CLONE_NEWIPC | sc.CLONE_NEWUTS | 
 
 
 def main() -> None:
-    control = socket.socket(fileno=3)
-    first, _ = sc.receive_message(control)
-    if first is None:
-        return
-    bpf = bytes.fromhex(first["bpf"])
-    preload.preload(first["preload"])
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # an un-reaped joiner blocks the end of its sandbox's PID 1
-    sc.send_message(control, {"ready": True})
-    while True:
-        request, fds = sc.receive_message(control)
-        if request is None:
-            return
-        answer = answer_request(control, request, fds, bpf)
-        for fd in fds:
-            os.close(fd)
-        sc.send_message(control, answer)
+    zygote.serve(lambda first: preload.preload(first["preload"]), fork_into, join)
 
 
-def answer_request(control: socket.socket, request: dict[str, Any], fds: list[int], bpf: bytes) -> dict[str, Any]:
-    pidfd = fds[0]
-    try:
-        sc.setns(pidfd, sc.CLONE_NEWPID)
-        pid = os.fork()
-    except OSError as error:
-        return {"error": str(error)}
-    if pid == 0:
-        try:
-            control.close()
-            join(request, fds, bpf)
-        finally:
-            os._exit(1)
-    return {"pid": pid}
+def fork_into(fds: list[int]) -> int:
+    sc.setns(fds[0], sc.CLONE_NEWPID)
+    return os.fork()
 
 
 def join(request: dict[str, Any], fds: list[int], bpf: bytes) -> None:

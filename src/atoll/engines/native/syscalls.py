@@ -145,7 +145,10 @@ def pivot_root(new_root: str, put_old: str) -> None:
 
 
 def open_tree(dirfd: int, path: str, flags: int) -> int:
-    return _call("open_tree", dirfd, path.encode(), flags | OPEN_TREE_CLOEXEC)
+    try:
+        return _call("open_tree", dirfd, path.encode(), flags | OPEN_TREE_CLOEXEC)
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror} ({path})") from error
 
 
 def clone_mount(path: str, *, recursive: bool = False, dirfd: int = AT_FDCWD) -> int:
