@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -44,6 +46,11 @@ class SealedDisks:
 
     def path(self, sandbox_id: str) -> Path:
         return self._disks / f"{sandbox_id}.img"
+
+    def sync(self, sandbox_id: str) -> None:
+        """Blocks until what a stopped sandbox wrote is on the host's disk."""
+        with contextlib.suppress(FileNotFoundError), self.path(sandbox_id).open("rb") as image:
+            os.fsync(image.fileno())
 
     def remove(self, sandbox_id: str) -> None:
         self.path(sandbox_id).unlink(missing_ok=True)

@@ -51,6 +51,8 @@ class Disks(Protocol):
 
     def path(self, sandbox_id: str) -> Path: ...
 
+    def sync(self, sandbox_id: str) -> None: ...
+
     def remove(self, sandbox_id: str) -> None: ...
 
     def used_bytes(self, sandbox_id: str) -> int: ...
@@ -298,6 +300,7 @@ class Sandboxes:
         handle = self._handles.change(handle, HandleState.STOPPING)
         await self._engine.destroy(handle.id, handle.engine)
         self._places.agent_socket(handle.id).unlink(missing_ok=True)
+        await asyncio.to_thread(self._disks.sync, handle.id)
         self._handles.change(handle, HandleState.STOPPED, engine=None)
         await asyncio.to_thread(self._handles.sync, handle.id)
 

@@ -18,7 +18,6 @@ from . import syscalls as sc
 LOOP_CTL_GET_FREE = 0x4C82
 LOOP_CONFIGURE = 0x4C0A
 LO_FLAGS_AUTOCLEAR = 4
-LO_FLAGS_DIRECT_IO = 16
 FS_IOC_ADD_ENCRYPTION_KEY = 0xC0506617
 FS_IOC_SET_ENCRYPTION_POLICY = 0x800C6613
 KEY_SPEC_IDENTIFIER = 2
@@ -29,42 +28,42 @@ KEY_BYTES = 64
 
 
 def attach_loop(image: str) -> tuple[int, str]:
-    """A loop device that detaches itself when its last user is gone. The caller closes the descriptor."""
+    """A loop device that detaches itself when its last user is gone. The caller closes the descriptor.
+
+    Through the host's page cache, not O_DIRECT: a short-lived sandbox's data then never reaches the host's disk, and
+    no create or kill waits for it (direct: 12 ms for a mount, 12 ms for an unmount on a busy disk).
+    """
     backing = os.open(image, os.O_RDWR | os.O_CLOEXEC)
     control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
     try:
         while True:
-            number = fcntl.ioctl(control, LOOP_CTL_GET_FREE)
-            device = f"/dev/loop{number}"
+            device = f"/dev/loop{fcntl.ioctl(control, LOOP_CTL_GET_FREE)}"
             fd = os.open(device, os.O_RDWR | os.O_CLOEXEC)
-            for flags in (LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO, LO_FLAGS_AUTOCLEAR):
-                try:
-                    fcntl.ioctl(fd, LOOP_CONFIGURE, _loop_config(backing, flags, image))
-                    return fd, device
-                except OSError as error:
-                    if error.errno == errno.EBUSY:  # somebody else took this number first
-                        break
-                    if error.errno != errno.EINVAL or not flags & LO_FLAGS_DIRECT_IO:
-                        os.close(fd)
-                        raise
-            os.close(fd)
+            try:
+                fcntl.ioctl(fd, LOOP_CONFIGURE, _loop_config(backing, image))
+                return fd, device
+            except OSError as error:
+                os.close(fd)
+                if error.errno != errno.EBUSY:  # busy: somebody else took this number first
+                    raise
     finally:
         os.close(backing)
         os.close(control)
 
 
-def _loop_config(backing: int, flags: int, image: str) -> bytes:
+def _loop_config(backing: int, image: str) -> bytes:
     name = os.path.basename(image).encode()[:63]
-    info = struct.pack("=QQQQQIIII64s64s32sQQ", 0, 0, 0, 0, 0, 0, 0, 0, flags, name, b"", b"", 0, 0)
+    info = struct.pack("=QQQQQIIII64s64s32sQQ", 0, 0, 0, 0, 0, 0, 0, 0, LO_FLAGS_AUTOCLEAR, name, b"", b"", 0, 0)
     return struct.pack("=II", backing, 0) + info + b"\0" * 64
 
 
 def mount_image(image: str) -> int:
-    """A detached mount of the image. `noinit_itable`: the kernel must not fill the sparse tables."""
+    """A detached mount of the image. `noinit_itable`: the kernel must not fill the sparse tables. `nobarrier`: a flush
+    inside a sandbox is no reason to stop the host's disk; the node syncs the image of a sandbox that is kept."""
     loop, device = attach_loop(image)
     try:
-        fs = sc.new_filesystem("ext4", [("source", device), ("noinit_itable", None)])
-        return sc.create_mount(fs, "ext4", sc.MOUNT_ATTR_NODEV)
+        options = [("source", device), ("noinit_itable", None), ("nobarrier", None)]
+        return sc.create_mount(sc.new_filesystem("ext4", options), "ext4", sc.MOUNT_ATTR_NODEV)
     finally:
         os.close(loop)
 
