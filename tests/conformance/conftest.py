@@ -28,7 +28,6 @@ TABLE = pytest.StashKey[compatibility.Table]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "covers(*names): shows that these members of hopx_ai work")
     config.stash[TABLE] = compatibility.Table()
 
 
