@@ -49,8 +49,8 @@ def leftovers(installation) -> list[str]:
 
 
 def kill(installation, role: str) -> None:
+    until(lambda: installation.pids(role), f"a {role} to kill")  # it may wait before it is started again
     pids = installation.pids(role)
-    assert pids, f"no {role} runs"
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     until(lambda: set(installation.pids(role)) - set(pids), f"a new {role}")

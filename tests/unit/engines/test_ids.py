@@ -24,8 +24,3 @@ def test_numbers_are_unique_across_generations_and_every_id_fits_32_bits():
     last = ids.Slice(ids.GENERATIONS - 1, ids.SLICES - 1)
     assert last.host_base + ids.SLICE < 2**32 - 1
     assert ids.Slice(1, 1).number != ids.Slice(0, 1).number
-
-
-def test_a_generation_in_use_is_not_given_again():
-    assert ids.free_generation({0, 1, 3}) == 2
-    assert ids.free_generation(range(ids.GENERATIONS)) is None

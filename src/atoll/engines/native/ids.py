@@ -2,13 +2,12 @@
 
 The user namespace of one generation of zygotes (U_T) maps `SLICES` × 65,536 ids of the host, once and
 for ever. Slice 0 is its own; each sandbox gets another one as its user namespace (U_S). A generation
-whose slices are all taken is followed by a new one. The range starts where neither /etc/subuid
-(100,000 and up) nor systemd's containers (to 0x6FFFFFFF) reach.
+whose slices are all taken is followed by a new one; `claims.py` knows which are free on this machine.
+The range starts where neither /etc/subuid (100,000 and up) nor systemd's containers (to 0x6FFFFFFF) reach.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 SLICE = 65_536
@@ -41,11 +40,6 @@ class Slice:
 
 def generation_base(generation: int) -> int:
     return FIRST + generation * GENERATION_IDS
-
-
-def free_generation(taken: Iterable[int]) -> int | None:
-    used = set(taken)
-    return next((g for g in range(GENERATIONS) if g not in used), None)
 
 
 class Slices:

@@ -37,6 +37,7 @@ from atoll.core.limits import Limits
 from . import host_limits, ids, network, seccomp, tree
 from . import syscalls as sc
 from .cgroup import Cgroup, Cgroups
+from .claims import Claims
 from .slot import Berth, Slot, SlotRequest, discard_slot, make_slot, open_berth
 from .version import engine_version
 from .zygotes import Generation, TemplateSpec, readable
@@ -109,6 +110,7 @@ class Launcher:
         self.bpf = seccomp.compile_filter()
         self.host_mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         self.cgroups = Cgroups(installation)
+        self.claims = Claims(run.parent / "generations", installation)
         self.fabric = network.Fabric(installation)
         sc.unshare(sc.CLONE_NEWNS)
         sc.mount(None, "/", None, sc.MS_REC | MS_SLAVE)
@@ -244,6 +246,7 @@ class Launcher:
             self._close_generations()
             if not self.sandboxes:
                 self.cgroups.remove()
+                self.claims.release_all()
                 sc.setns(self.host_mounts, sc.CLONE_NEWNS)
                 network.remove_fabric(self.installation)
         finally:
@@ -267,26 +270,26 @@ class Launcher:
 
     async def _new_generation(self, spec: TemplateSpec) -> Generation:
         taken = {g.slices.generation for chain in self.generations.values() for g in chain}
-        number = ids.free_generation(taken | {s.ids.generation for s in self.sandboxes.values()})
+        number = self.claims.take(taken | {sandbox.ids.generation for sandbox in self.sandboxes.values()})
         if number is None:
             raise CapacityExceeded("all ranges of user ids are in use", limit=ids.GENERATIONS, current=ids.GENERATIONS)
-        generation = Generation(spec, number, self.stage)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.claims.release, number)
+            generation = Generation(spec, number, self.stage)
+            undo.callback(generation.close)
             await generation.until_ready(self.bpf)
-        except BaseException:
-            generation.close()
-            raise
+            undo.pop_all()
         chain = self.generations.setdefault(spec.name, [])
         chain.append(generation)
         self._retire(chain)
         return generation
 
-    @staticmethod
-    def _retire(chain: list[Generation]) -> None:
+    def _retire(self, chain: list[Generation]) -> None:
         """A generation goes when a newer one is there and its last sandbox is gone."""
         for generation in [g for g in chain[:-1] if g.live == 0]:
             chain.remove(generation)
             generation.close()
+            self.claims.release(generation.slices.generation)
 
     async def _generation_with_room(self, name: str) -> Generation:
         async with self.template_lock:
@@ -464,6 +467,7 @@ async def serve(run: Path, installation: str, socket_path: Path) -> None:
     await launcher.recover()
     launcher.server = await rpc.serve(socket_path, launcher.handle)
     await launcher.finished.wait()
+    loop.remove_signal_handler(signal.SIGCHLD)  # zygotes end while the loop does
     await launcher.server.close()
 
 
