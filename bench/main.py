@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from docker_reference import docker
 from plain_client import Api
@@ -25,6 +26,8 @@ from plain_client import Api
 from atoll.testing.installation import Installation
 
 HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "performance.md"
+MARKS = ("<!-- figures -->", "<!-- end of figures -->")
 RESULTS = HERE / "results" / "latest.json"
 PANDAS = "import pandas as pd; print(pd.DataFrame({'a': [1, 1, 2], 'b': [3, 4, 5]}).groupby('a').sum())"
 
@@ -149,13 +152,14 @@ def template_layers(server: Installation, name: str) -> list[Path]:
 
 
 def machine() -> dict[str, object]:
-    return {"cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()}
+    return {"cores": os.cpu_count(), "kernel": platform.release().partition("-")[0], "python": platform.python_version()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=50, help="samples per metric (warm calls take more)")
     parser.add_argument("--no-docker", action="store_true", help="leave the Docker reference out")
+    parser.add_argument("--write-page", action="store_true", help="put the table into docs/performance.md")
     arguments = parser.parse_args()
     report = Report()
     with Installation(data_dir(), show=True) as server:
@@ -171,6 +175,23 @@ def main() -> None:
     document = {"date": time.strftime("%Y-%m-%d"), "machine": machine(), "metrics": report.metrics}
     RESULTS.write_text(json.dumps(document, indent=1) + "\n")
     print(f"\nwritten to {RESULTS.relative_to(HERE.parent)}")
+    if arguments.write_page:
+        write_page(document)
+
+
+def write_page(document: dict[str, Any]) -> None:
+    """The table in docs/performance.md: figures there are this run's, never typed."""
+    metrics, machine = document["metrics"], document["machine"]
+    rows = [f"{document['date']}, {machine['cores']} cores, kernel {machine['kernel']}.", ""]
+    rows += ["| what | p50 ms | p99 ms | samples | against |", "|---|---|---|---|---|"]
+    for name in (key.removesuffix(".p50") for key in metrics if key.endswith(".p50")):
+        p50, p99 = metrics[f"{name}.p50"], metrics[f"{name}.p99"]
+        against = f"{p50['ratio']} × {p50['reference']}" if "ratio" in p50 else "(a reference)"
+        rows.append(f"| {name} | {p50['value']} | {p99['value']} | {p50['samples']} | {against} |")
+    before, _, rest = PAGE.read_text().partition(MARKS[0])
+    after = rest.partition(MARKS[1])[2]
+    PAGE.write_text("\n".join([before + MARKS[0], *rows, MARKS[1] + after]))
+    print(f"written to {PAGE.relative_to(HERE.parent)}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import fcntl
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -343,7 +344,21 @@ def publish(config: compose.Config, url: str) -> None:
 
 
 def withdraw(places: Places) -> None:
+    """RUN goes with the installation, but for a log that says something; not while a launcher or a sandbox lives."""
     (places.run / compose.URL_FILE).unlink(missing_ok=True)
+    if _somebody_listens(places.launcher_socket) or any((places.run / "launcher").glob("*.json")):
+        return
+    log_file = places.run / "launcher.log"
+    told = log_file.read_bytes() if log_file.exists() else b""
+    shutil.rmtree(places.run, ignore_errors=True)
+    if told:
+        places.run.mkdir(mode=0o700, exist_ok=True)
+        write_private(log_file, told.decode(errors="replace"))
+
+
+def _somebody_listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
 
 
 def write_private(path: Path, text: str) -> None:

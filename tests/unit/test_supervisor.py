@@ -251,3 +251,24 @@ async def test_it_serves_when_edge_server_and_node_say_so_together() -> None:
     async with server:
         await supervisor.serves(*server.sockets[0].getsockname())
     assert answers == [b"too far"]
+
+
+def test_the_run_directory_goes_with_a_clean_end_and_stays_while_a_sandbox_lives(tmp_path: Path) -> None:
+    places = Places.of(tmp_path / "data", tmp_path / "run")
+    (places.run / "launcher").mkdir(parents=True)
+    record = places.run / "launcher" / "abc.json"
+    record.touch()
+    supervisor.withdraw(places)
+    assert record.exists()
+    record.unlink()
+    (places.run / "launcher.log").write_text("")
+    supervisor.withdraw(places)
+    assert not places.run.exists()
+
+
+def test_a_log_that_says_something_is_kept(tmp_path: Path) -> None:
+    places = Places.of(tmp_path / "data", tmp_path / "run")
+    places.run.mkdir(parents=True)
+    (places.run / "launcher.log").write_text("why it ended\n")
+    supervisor.withdraw(places)
+    assert [path.name for path in places.run.iterdir()] == ["launcher.log"]

@@ -56,6 +56,7 @@ async def _start(
 
 def _services(reaper: Reaper, seed_socket: socket.socket | None, config: Config) -> Services:
     users = Users(config.switch_users)
+    users.begin()
     user = users.lookup()
     with suppress(OSError, AgentError):
         ensure_directory(users, user, config.workdir, config.workdir)

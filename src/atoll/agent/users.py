@@ -49,8 +49,11 @@ class Users:
         self.switching = switching
         self._passwd = _Database(etc / "passwd")
         self._group = _Database(etc / "group")
-        if switching:
-            os.setgroups(())  # root needs none; where this is refused, switching would fail half-way
+
+    def begin(self) -> None:
+        """Root needs no groups; where giving them up is refused, a later switch would fail half-way."""
+        if self.switching:
+            os.setgroups(())
 
     def lookup(self, name: object = DEFAULT_USER) -> User:
         if not isinstance(name, str) or not name:

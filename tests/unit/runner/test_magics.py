@@ -1,5 +1,6 @@
 import os
 import select
+import sys
 
 import pytest
 
@@ -113,7 +114,8 @@ def test_pip_runs_this_python(context):
 
 
 def test_interrupted_command_is_ended_with_its_children(context):
-    context.start("!(echo $BASHPID ready; exec sleep 600) | cat")
+    program = "import os; print(os.getpid(), 'ready', flush=True); os.execlp('sleep', 'sleep', '600')"
+    context.start(f'!{sys.executable} -c "{program}" | cat')
     seen = context.until_prints("ready\n")
     context.interrupt()
     assert context.finish(outcome=seen).status == "interrupted"
