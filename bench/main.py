@@ -152,7 +152,11 @@ def template_layers(server: Installation, name: str) -> list[Path]:
 
 
 def machine() -> dict[str, object]:
-    return {"cores": os.cpu_count(), "kernel": platform.release().partition("-")[0], "python": platform.python_version()}
+    return {
+        "cores": os.cpu_count(),
+        "kernel": platform.release().partition("-")[0],
+        "python": platform.python_version(),
+    }
 
 
 def main() -> None:
