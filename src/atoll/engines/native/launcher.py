@@ -132,9 +132,16 @@ class Launcher:
             try:
                 self._adopt(json.loads(path.read_text()))
             except (OSError, ValueError, KeyError):
-                await self._sweep(path.stem)
+                await self._sweep_or_log(path.stem)
         for name in self.cgroups.names() - self.sandboxes.keys():
-            await self._sweep(name)
+            await self._sweep_or_log(name)
+
+    async def _sweep_or_log(self, sandbox_id: str) -> None:
+        """One that cannot be swept must not keep the others without a launcher; the next start tries again."""
+        try:
+            await self._sweep(sandbox_id)
+        except (OSError, TimeoutError):
+            log.exception("sandbox %s is not wholly swept", sandbox_id)
 
     def _adopt(self, record: dict[str, Any]) -> None:
         pid = int(record["pid"])
@@ -415,11 +422,8 @@ class Launcher:
 
     async def _until_exit(self, sandbox: Sandbox) -> None:
         await readable(sandbox.pidfd)
-        try:
-            await self._sweep(sandbox.id)
-            self.fabric.disconnect(sandbox.ids.number)
-        except (OSError, TimeoutError):
-            log.exception("sandbox %s is not wholly swept; the next start tries again", sandbox.id)
+        await self._sweep_or_log(sandbox.id)
+        self.fabric.disconnect(sandbox.ids.number)
         os.close(sandbox.pidfd)
         del self.sandboxes[sandbox.id]
         if sandbox.generation:
