@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -30,6 +31,7 @@ def own(tmp_path, stack):
     made.client.close()
     installation.stop()
     assert leftovers(installation) == []
+    shutil.rmtree(installation.places.run, ignore_errors=True)  # the log of the launchers that were killed
 
 
 def leftovers(installation) -> list[str]:
