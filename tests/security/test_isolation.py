@@ -105,6 +105,14 @@ def test_an_ordinary_user_cannot_signal_pid_1(box, signal):
     assert "PermissionError" in box.python(f"import os; os.kill(1, {signal})")["stderr"]
 
 
+def test_a_signal_sent_while_programs_are_started_does_not_end_pid_1(stack, box):
+    before = stack.host_pid(box)
+    box.run("for i in $(seq 20); do (while :; do /bin/kill -9 1 2>/dev/null; done) & done; sleep 0.5; kill $(jobs -p)")
+    for _ in range(20):
+        assert box.sh("echo alive") == "alive"
+    assert stack.host_pid(box) == before
+
+
 def test_root_cannot_end_pid_1_with_any_signal_from_inside(box):
     box.run("sudo bash -c 'for s in $(seq 1 31); do kill -$s 1; done'")
     assert box.sh("echo alive") == "alive"

@@ -20,7 +20,7 @@ from .birth import BirthFailed, be_born
 
 
 def main() -> None:
-    zygote.serve(lambda first: None, lambda fds: sc.clone_process(sc.CLONE_NEWPID), be_pid_1)
+    zygote.serve(lambda first: [], lambda fds: sc.clone_process(sc.CLONE_NEWPID), be_pid_1)
 
 
 def be_pid_1(request: dict[str, Any], fds: list[int], bpf: bytes) -> None:

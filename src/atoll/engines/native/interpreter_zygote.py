@@ -24,7 +24,7 @@ JOINED = sc.CLONE_NEWNS | sc.CLONE_NEWNET | sc.CLONE_NEWIPC | sc.CLONE_NEWUTS | 
 
 
 def main() -> None:
-    zygote.serve(lambda first: preload.preload(first["preload"]), fork_into, join)
+    zygote.serve(lambda first: preload.preload(first["preload"]).failed, fork_into, join)
 
 
 def fork_into(fds: list[int]) -> int:

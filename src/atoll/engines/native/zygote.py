@@ -12,7 +12,7 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import syscalls as sc
@@ -23,19 +23,19 @@ Life = Callable[[Request, list[int], bytes], None]
 CONTROL_FD = 3
 
 
-def serve(prepare: Callable[[Request], object], fork: Fork, life: Life) -> None:
-    """`prepare` gets the first message, which also carries the filter; `fork` returns 0 in the child; `life` is the
-    child's, and returns only when it has failed."""
+def serve(prepare: Callable[[Request], Sequence[str]], fork: Fork, life: Life) -> None:
+    """`prepare` gets the first message, which also carries the filter, and returns what it could not do; `fork` returns
+    0 in the child; `life` is the child's, and returns only when it has failed."""
     control = socket.socket(fileno=CONTROL_FD)
     first, _ = sc.receive_message(control)
     if first is None:
         return
     bpf = bytes.fromhex(first["bpf"])
-    prepare(first)
+    failed = prepare(first)
     gc.collect()
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    sc.send_message(control, {"ready": True})
+    sc.send_message(control, {"ready": True, "failed": failed})
     while True:
         request, fds = sc.receive_message(control)
         if request is None:

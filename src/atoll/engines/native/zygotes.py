@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -16,6 +17,8 @@ from atoll.core.errors import InternalError, Unavailable
 from . import spawn, tree
 from . import syscalls as sc
 from .ids import Slice, Slices
+
+log = logging.getLogger("atoll.launcher")
 
 READY_TIMEOUT_S = 60.0
 REQUEST_TIMEOUT_S = 20.0
@@ -130,7 +133,9 @@ class Generation:
         if self.interpreter:
             sc.send_message(self.interpreter.control, {"bpf": bpf.hex(), "preload": self.spec.preload})
         for peer in self.peers:
-            await peer.receive(READY_TIMEOUT_S)
+            ready, _ = await peer.receive(READY_TIMEOUT_S)
+            for failure in ready.get("failed", ()):
+                log.warning("template %s, %s: %s", self.spec.name, peer.name, failure)
 
     def take_slice(self) -> Slice:
         taken = self.slices.take()
