@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 
 import pytest
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+# Killing returns before the killed process is gone; this waits for that, also when it is gone already.
+AWAIT_END = """
+import os, select, sys
+try:
+    select.select([os.pidfd_open(int(sys.argv[1]))], [], [])
+except ProcessLookupError:
+    pass
+"""
 UNSHARE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
@@ -41,7 +50,7 @@ async def test_what_a_call_left_running_counts_as_activity(init):
     rows = (await init.request("GET", "/system/processes")).json()["processes"]
     assert [row["pid"] for row in rows] == [int(result.stdout)]
     await init.request("POST", f"/processes/{result.end['process']['id']}/signal", {"signal": "SIGKILL"})
-    await init.run("true")
+    await init.run(sys.executable, "-c", AWAIT_END, result.stdout.decode())
     assert (await init.request("GET", "/activity")).json() == {"live": 0}
 
 
