@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from atoll.testing.installation import Installation
+from long_run import LongRun
 from stack import Stack, templates_dir
 
 SKIPS = {
@@ -18,6 +19,11 @@ SKIPS = {
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="Run the long tests too.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--long") and config.args == config.getini("testpaths"):
+        config.pluginmanager.register(LongRun(config.rootpath))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
