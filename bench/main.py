@@ -22,6 +22,8 @@ from typing import Any
 
 from docker_reference import docker
 from plain_client import Api
+from streams import bench_streams
+from transfers import bench_files
 
 from atoll.testing.installation import Installation
 
@@ -175,6 +177,10 @@ def main() -> None:
             bench_http(report, server, arguments.count)
         with explained("Atoll through hopx-ai"):
             bench_hopx(report, server, arguments.count)
+        with explained("files"):
+            bench_files(report, server, max(5, arguments.count // 4))
+        with explained("streams"):
+            bench_streams(report, server)
     RESULTS.parent.mkdir(exist_ok=True)
     document = {"date": time.strftime("%Y-%m-%d"), "machine": machine(), "metrics": report.metrics}
     RESULTS.write_text(json.dumps(document, indent=1) + "\n")

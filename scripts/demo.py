@@ -57,6 +57,7 @@ def atoll() -> Iterator[tuple[str, str]]:
     with tempfile.TemporaryDirectory() as directory:
         variables = Path(directory) / "env"
         arguments = ("--listen", "127.0.0.1:0", "--data-dir", str(data_dir()), "--print-env", str(variables))
+        arguments += ("--uplink", "none")
         process = subprocess.Popen(
             [sys.executable, "-m", "atoll.cli.main", "up", "--quiet", *arguments], start_new_session=True
         )

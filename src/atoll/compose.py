@@ -15,16 +15,22 @@ import ipaddress
 import json
 import logging
 import os
+import re
+import ssl
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from atoll.core.check import Check
 from atoll.core.errors import InvalidInput, NotFound
-from atoll.core.settings import Clocks, EdgeSettings, NodeSettings, Places, Reserves, ServerSettings
+from atoll.core.reach import parse_open_ranges
+from atoll.core.settings import Clocks, EdgeSettings, NodeSettings, Places, Reserves, ServerSettings, TlsFiles
 from atoll.core.template import Template
+from atoll.core.uplink import NO_UPLINK, Uplink, Way, parse_uplink
 
 if TYPE_CHECKING:
     from atoll.control.keys import Keys
@@ -37,6 +43,7 @@ URL_FILE = "url"
 """In RUN: what the running installation is reached by."""
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
+T = TypeVar("T")
 Json = dict[str, Any]  # Any: settings as JSON values
 
 
@@ -72,11 +79,32 @@ SETTINGS = (
     ),
     Setting("max_life", "86400", "Delete a sandbox after so much running time; 0: never.", "SECONDS"),
     Setting("keep_stopped", "2592000", "Keep what is paused or stopped for so long; 0: for ever.", "SECONDS"),
+    Setting(
+        "uplink",
+        "auto",
+        "How sandboxes reach the internet: auto (default route), an interface, netns:NAME, none.",
+        "WAY",
+    ),
+    Setting("open_ranges", "", "Internal networks that sandboxes may reach all the same: 10.1.0.0/16,…", "NETWORKS"),
+    Setting("callback_ca", "", "Certificates (PEM) to trust beside the system's when results go to a URL.", "FILE"),
+    Setting("domain", "", "Give every sandbox and port a name below it; its DNS wildcard is yours to set.", "NAME"),
+    Setting("tls", "", "auto: own authority and certificate; files: yours; off. With a domain: auto.", "MODE"),
+    Setting("tls_cert", "", "Certificate chain (PEM) for the domain and *.domain.", "FILE"),
+    Setting("tls_key", "", "Its private key (PEM).", "FILE"),
     Setting("print_env", "", "Write ATOLL_BASE_URL and ATOLL_API_KEY there once ready to serve.", "FILE"),
     Setting("insecure_http", "", "Serve plain HTTP beyond this machine: keys and tokens travel in clear.", None),
 )
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 TRUE = frozenset(("1", "true", "yes", "on"))
+DEFAULT_PORTS = {"http": None, "https": 443}
+MAX_DOMAIN = 200  # a port, an id and a region stand before it in a name of 253
+_DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+class TlsMode(StrEnum):
+    AUTO = "auto"
+    FILES = "files"
+    OFF = "off"
 
 
 @dataclass(frozen=True)
@@ -88,15 +116,60 @@ class Config:
     templates: tuple[str, ...]
     clocks: Clocks
     print_env: Path | None
+    domain: str | None = None
+    tls: TlsMode = TlsMode.OFF
+    tls_files: TlsFiles | None = None
+    insecure_http: bool = False
+    uplink: Uplink = NO_UPLINK
+    open_ranges: str = ""
+    callback_ca: Path | None = None
 
     def server(self, public_url: str) -> ServerSettings:
-        return ServerSettings(places=self.places, public_url=public_url, region=self.region, clocks=self.clocks)
+        return ServerSettings(
+            places=self.places,
+            public_url=public_url,
+            region=self.region,
+            clocks=self.clocks,
+            domain=self.domain,
+        )
 
     def node(self) -> NodeSettings:
-        return NodeSettings(places=self.places, region=self.region, warm=self.templates)
+        return NodeSettings(
+            places=self.places,
+            region=self.region,
+            warm=self.templates,
+            uplink=self.uplink,
+            open_ranges=self.open_ranges,
+        )
 
     def edge(self, port: int, listen_fd: int) -> EdgeSettings:
-        return EdgeSettings(places=self.places, host=self.host, port=port, listen_fd=listen_fd)
+        return EdgeSettings(
+            places=self.places,
+            host=self.host,
+            port=port,
+            listen_fd=listen_fd,
+            domain=self.domain,
+            region=self.region.lower(),
+            tls=self.certificate(),
+            plain_for_all=self.insecure_http,
+            callback_ca=self.callback_ca,
+        )
+
+    def certificate(self) -> TlsFiles | None:
+        if self.tls is TlsMode.AUTO:
+            return TlsFiles(self.places.tls / "cert.pem", self.places.tls / "key.pem")
+        return self.tls_files
+
+    @property
+    def authority(self) -> Path | None:
+        """What clients have to be told to trust."""
+        return self.places.tls / "ca.pem" if self.tls is TlsMode.AUTO else None
+
+    def public_url(self, host: str, port: int) -> str:
+        """A wildcard is no address to call; on the same machine loopback is."""
+        scheme = "http" if self.tls is TlsMode.OFF else "https"
+        name = self.domain or ("127.0.0.1" if host == "0.0.0.0" else host)  # noqa: S104 - compared, not bound
+        return f"{scheme}://{name}" + ("" if port == DEFAULT_PORTS[scheme] else f":{port}")
 
 
 def environment() -> Mapping[str, str]:
@@ -115,10 +188,13 @@ def read_places(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> 
 def read_config(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Config:
     values = {name: setting(name, flags, environ).strip() for name in BY_NAME}
     host, port = parse_listen(values["listen"])
-    if not is_loopback(host) and values["insecure_http"].lower() not in TRUE:
+    domain = parse_domain(values["domain"])
+    tls, tls_files = read_tls(values, domain)
+    insecure_http = values["insecure_http"].lower() in TRUE
+    if not is_loopback(host) and tls is TlsMode.OFF and not insecure_http:
         raise InvalidInput(
-            f"{host} is reachable from other machines and the listener speaks plain HTTP: put a TLS proxy in front of "
-            "127.0.0.1, or say --insecure-http"
+            f"{host} is reachable from other machines and the listener speaks plain HTTP: give it --domain and --tls, "
+            "put a TLS proxy in front of 127.0.0.1, or say --insecure-http"
         )
     return Config(
         places=read_places(flags, environ),
@@ -132,6 +208,13 @@ def read_config(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> 
             keep_stopped_s=_seconds("keep_stopped", values),
         ),
         print_env=Path(values["print_env"]).expanduser() if values["print_env"] else None,
+        domain=domain,
+        tls=tls,
+        tls_files=tls_files,
+        insecure_http=insecure_http,
+        uplink=_checked("uplink", values, parse_uplink),
+        open_ranges=",".join(map(str, _checked("open_ranges", values, parse_open_ranges))),
+        callback_ca=_checked("callback_ca", values, parse_authorities),
     )
 
 
@@ -141,6 +224,42 @@ def parse_listen(text: str) -> tuple[str, int]:
     if not colon or not host or ":" in host or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise _wrong("listen", text, "HOST:PORT, for example 127.0.0.1:8080")
     return host, int(port)
+
+
+def parse_domain(text: str) -> str | None:
+    """With a dot in it: clients do not believe a wildcard right below a top-level name."""
+    name = text.lower().removesuffix(".")
+    if not name:
+        return None
+    if len(name) > MAX_DOMAIN or not _DOMAIN.fullmatch(name) or name.replace(".", "").isdigit():
+        raise _wrong("domain", text, "a name with a dot in it, for example sandboxes.example.com")
+    return name
+
+
+def read_tls(values: Mapping[str, str], domain: str | None) -> tuple[TlsMode, TlsFiles | None]:
+    named = values["tls"].lower() or (TlsMode.AUTO if domain else TlsMode.OFF)
+    if named not in set(TlsMode):
+        raise _wrong("tls", values["tls"], "auto, files or off")
+    mode = TlsMode(named)
+    if mode is not TlsMode.OFF and domain is None:
+        raise InvalidInput("--tls (ATOLL_TLS) needs --domain: a certificate is for a name")
+    if mode is TlsMode.FILES:
+        if not values["tls_cert"] or not values["tls_key"]:
+            raise InvalidInput("--tls files needs --tls-cert and --tls-key")
+        return mode, TlsFiles(*(Path(values[name]).expanduser().absolute() for name in ("tls_cert", "tls_key")))
+    return mode, None
+
+
+def parse_authorities(text: str) -> Path | None:
+    """Looked at before anything starts, or every call-back would fail later."""
+    if not text:
+        return None
+    path = Path(text).expanduser().absolute()
+    try:
+        ssl.create_default_context(cafile=path)
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidInput(f"{text!r} is no file of certificates: {error}") from error
+    return path
 
 
 def is_loopback(host: str) -> bool:
@@ -158,6 +277,14 @@ def _seconds(name: str, values: Mapping[str, str]) -> int:
     return int(text)
 
 
+def _checked(name: str, values: Mapping[str, str], parse: Callable[[str], T]) -> T:
+    try:
+        return parse(values[name])
+    except InvalidInput as error:
+        which = BY_NAME[name]
+        raise InvalidInput(f"{which.flag} ({which.variable}): {error.message}") from error
+
+
 def _name(name: str, text: str) -> str:
     if not text or not all(letter.isascii() and (letter.isalnum() or letter in "-_.") for letter in text):
         raise _wrong(name, text, "letters, digits, '-', '_' and '.'")
@@ -170,6 +297,22 @@ def _wrong(name: str, text: str, wanted: str) -> InvalidInput:
 
 
 # ---- what the command line needs of the rooms below
+
+
+def prepare_tls(config: Config) -> None:
+    """Makes or renews what `--tls auto` promises, and refuses files that are no usable pair."""
+    from atoll.edge.certificates import Files, ensure
+    from atoll.edge.tls import make_context
+
+    files = config.certificate()
+    if files is None or config.domain is None:
+        return
+    if config.tls is TlsMode.AUTO:
+        ensure(Files(config.places.tls), config.domain, config.region.lower(), datetime.now(UTC))
+    try:
+        make_context(files.cert, files.key)
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidInput(f"--tls-cert {files.cert} and --tls-key {files.key} cannot be used: {error}") from error
 
 
 def first_key(places: Places) -> str | None:
@@ -213,6 +356,13 @@ def host_checks(places: Places, address: tuple[str, int] | None = None) -> list[
     return run_checks(places.data) + ([port_free(*address)] if address else [])
 
 
+def choose_uplink(wanted: Uplink) -> Uplink:
+    """What `auto` means on this machine now; refuses one that was named and is not there."""
+    from atoll.engines.native.uplink import choose
+
+    return choose(wanted)
+
+
 def prepare(places: Places, templates: tuple[str, ...], progress: Progress) -> list[Template]:
     """Everything a sandbox needs that is made once: master key, runtime, disk images, templates."""
     from atoll.storage.prepare import prepare as prepare_storage
@@ -243,6 +393,8 @@ class Role:
     privileged: bool
     """Only the node acts on the host; the others keep no capability and write nowhere else than in `writes`."""
     writes: Callable[[Any], tuple[Path, ...]] = lambda settings: ()
+    reads: Callable[[Any], tuple[Path, ...]] = lambda settings: ()
+    """Files elsewhere that it must be able to read."""
 
 
 def encode_settings(settings: Any) -> str:  # Any: one of the settings classes
@@ -255,18 +407,29 @@ def _places(data: Json) -> Places:
 
 def decode_node(data: Json) -> NodeSettings:
     return NodeSettings(
-        places=_places(data), region=data["region"], reserves=Reserves(**data["reserves"]), warm=tuple(data["warm"])
+        places=_places(data),
+        region=data["region"],
+        reserves=Reserves(**data["reserves"]),
+        warm=tuple(data["warm"]),
+        uplink=Uplink(Way(data["uplink"]["way"]), data["uplink"]["name"]),
+        open_ranges=data["open_ranges"],
     )
 
 
 def decode_server(data: Json) -> ServerSettings:
     return ServerSettings(
-        places=_places(data), public_url=data["public_url"], region=data["region"], clocks=Clocks(**data["clocks"])
+        places=_places(data),
+        public_url=data["public_url"],
+        region=data["region"],
+        clocks=Clocks(**data["clocks"]),
+        domain=data["domain"],
     )
 
 
 def decode_edge(data: Json) -> EdgeSettings:
-    return EdgeSettings(places=_places(data), host=data["host"], port=data["port"], listen_fd=data["listen_fd"])
+    tls = data["tls"] and TlsFiles(Path(data["tls"]["cert"]), Path(data["tls"]["key"]))
+    authorities = data["callback_ca"] and Path(data["callback_ca"])
+    return EdgeSettings(**{**data, "places": _places(data), "tls": tls, "callback_ca": authorities})
 
 
 def _run_node(settings: NodeSettings) -> None:
@@ -291,10 +454,15 @@ def _run_edge(settings: EdgeSettings) -> None:
     run(settings)
 
 
+def _edge_reads(settings: EdgeSettings) -> tuple[Path, ...]:
+    own = (settings.tls.cert, settings.tls.key) if settings.tls else ()
+    return own + ((settings.callback_ca,) if settings.callback_ca else ())
+
+
 ROLES: dict[str, Role] = {
     "node": Role(decode_node, _run_node, privileged=True),
     "server": Role(decode_server, _run_server, privileged=False, writes=_server_writes),
-    "edge": Role(decode_edge, _run_edge, privileged=False),
+    "edge": Role(decode_edge, _run_edge, privileged=False, reads=_edge_reads),
 }
 
 
@@ -311,7 +479,8 @@ def run_role(name: str) -> None:
     with (settings.places.run / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not role.privileged:
-            confinement.drop(confinement.needed_for(settings.places.data, Path(sys.prefix), Path(__file__)))
+            read = (settings.places.data, Path(sys.prefix), Path(__file__), *role.reads(settings))
+            confinement.drop(confinement.needed_for(*read))
             confinement.write_only_below(*role.writes(settings))
             confinement.end_with_parent(parent)  # again: a change of credentials may clear it
         role.run(settings)

@@ -110,6 +110,8 @@ def _permitted() -> int:
 
 def _reachable(path: Path) -> bool:
     uid = os.geteuid()
+    if path.is_file() and path.stat().st_uid != uid and not path.stat().st_mode & 0o004:
+        return False
     for directory in path.resolve().parents:
         status = directory.stat()
         if status.st_uid != uid and not status.st_mode & 0o001:

@@ -37,12 +37,14 @@ DRAIN_S = 5
 KEEP_ALIVE_S = 120  # longer than the edge keeps an idle connection, so it never writes into one that we close
 
 
-def create_app(services: Services, public_url: str, is_ready: Callable[[], bool] = lambda: True) -> ASGIApp:
+def create_app(
+    services: Services, public_url: str, is_ready: Callable[[], bool] = lambda: True, domain: str | None = None
+) -> ASGIApp:
     """The schema is at /v1/openapi.json. No documentation pages: they would load scripts from somebody else's host."""
     app = FastAPI(title="Atoll", version=__version__, openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None)
     app.router.redirect_slashes = False  # a client takes a redirect for a success
     app.state.services = services
-    app.state.public_url = public_url.rstrip("/")
+    app.state.addresses = render.Addresses(public_url.rstrip("/"), domain)
     app.state.is_ready = is_ready
     handle_errors(app, render.error)
     app.include_router(hopx)
@@ -74,7 +76,7 @@ async def running(settings: ServerSettings) -> AsyncIterator[tuple[Services, ASG
         await services.load()
         for loop in (here.run(services.node_connected, services.sandboxes.exited), services.reaper.run()):
             stack.push_async_callback(_end, asyncio.create_task(loop))
-        yield services, create_app(services, settings.public_url, lambda: here.connected)
+        yield services, create_app(services, settings.public_url, lambda: here.connected, settings.domain)
 
 
 class _Server(uvicorn.Server):

@@ -38,6 +38,7 @@ STOP_ALL_TIMEOUT_S = 120.0
 SETTLED_S = 30.0
 MAX_DELAY_S = 30.0
 ASK_AGAIN_S = 0.02
+RENEW_EVERY_S = 12 * 3600.0
 BACKLOG = 1024
 
 
@@ -235,12 +236,27 @@ async def supervise(
         loop.add_signal_handler(number, supervisor.request_stop)
     loop.add_signal_handler(signal.SIGHUP, supervisor.request_upgrade)
     listener.listen(BACKLOG)
-    await supervisor.run(announce)
+    renewing = asyncio.create_task(renew_certificate(config))
+    try:
+        await supervisor.run(announce)
+    finally:
+        renewing.cancel()
+        await asyncio.gather(renewing, return_exceptions=True)
+
+
+async def renew_certificate(config: compose.Config) -> None:
+    """Before its end, however long we serve; the edge notices the new one."""
+    while True:
+        await asyncio.sleep(RENEW_EVERY_S)
+        try:
+            compose.prepare_tls(config)
+        except (AtollError, OSError) as error:
+            log.error("the certificate is not renewed: %s", error)
 
 
 def installation(config: compose.Config, listener: socket.socket, log_level: str) -> list[ChildSpec]:
     host, port = listener.getsockname()
-    server = config.server(public_url(host, port))
+    server = config.server(config.public_url(host, port))
     edge = config.edge(port, listener.fileno())
     places = config.places
 
@@ -300,11 +316,6 @@ async def stop_sandboxes(places: Places) -> None:
         await client.close()
 
 
-def public_url(host: str, port: int) -> str:
-    """A wildcard is no address to call; on the same machine loopback is."""
-    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104 - compared, not bound
-
-
 def bind(host: str, port: int) -> socket.socket:
     """Bound, so that the port is known and ours; nobody is let into its queue before `supervise`."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -335,12 +346,18 @@ def make_directories(places: Places) -> None:
     places.run.mkdir(exist_ok=True, mode=0o700)
 
 
-def publish(config: compose.Config, url: str) -> None:
+def local_url(host: str, port: int) -> str:
+    """For this machine, where plain HTTP is spoken whatever our name is."""
+    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104 - compared, not bound
+
+
+def publish(config: compose.Config, url: str, here: str) -> None:
     """Where to find us, for `atoll ps` and for whoever asked with --print-env."""
-    write_private(config.places.run / compose.URL_FILE, url + "\n")
+    write_private(config.places.run / compose.URL_FILE, here + "\n")
     if config.print_env is not None:
         key = compose.first_key(config.places) or ""
-        write_private(config.print_env, f"ATOLL_BASE_URL={url}\nATOLL_API_KEY={key}\n")
+        trust = f"SSL_CERT_FILE={config.authority}\n" if config.authority else ""
+        write_private(config.print_env, f"ATOLL_BASE_URL={url}\nATOLL_API_KEY={key}\n{trust}")
 
 
 def withdraw(places: Places) -> None:

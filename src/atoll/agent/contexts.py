@@ -11,8 +11,8 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,7 @@ from .users import User, Users
 
 DEFAULT = "default"
 MAX_CONTEXTS = 64
+MAX_SPARE = 32  # each is an interpreter of its own, and the sandbox's memory is the real bound
 INTERRUPT_GRACE_S = 1.0
 END_WAIT_S = 5.0
 
@@ -40,6 +41,8 @@ class Context:
     user: User
     env: Env
     users: Users
+    spare: bool = False
+    """Made for one cell that found another context busy; gone when the cell is over."""
     mark: str = field(default_factory=lambda: secrets.token_hex(8))
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Taken by the caller of a cell, given back when the cell is over, which may be later than the caller's leaving."""
@@ -99,12 +102,14 @@ class ContextTable:
         lineflush: str = LINEFLUSH,
     ) -> None:
         self.cells_total = 0
+        self.cells_failed_total = 0
         self._users = users
         self._environment = environment
         self._seed = SeedLink(seed) if seed is not None else None
         self._workdir = workdir
         self._lineflush = lineflush if os.path.exists(lineflush) else None
         self._contexts: dict[str, Context] = {}
+        self._endings: set[asyncio.Task[None]] = set()
 
     @property
     def available(self) -> bool:
@@ -143,6 +148,29 @@ class ContextTable:
             self._contexts.pop(context_id, None)
             raise
         return context
+
+    @asynccontextmanager
+    async def instead_of(self, context: Context) -> AsyncIterator[Context]:
+        """The context itself, or a spare one while it is busy: a fresh fork that knows nothing of its variables."""
+        if not context.busy:
+            yield context
+            return
+        if sum(each.spare for each in self._contexts.values()) >= MAX_SPARE:
+            raise AgentError(Kind.TOO_MANY, f"{MAX_SPARE} cells run beside the context already: {context.id}")
+        spare = self._add(secrets.token_hex(8), context.cwd, context.user, context.env, spare=True)
+        try:
+            yield spare
+        except BaseException:
+            self._contexts.pop(spare.id, None)
+            self._later(self._end(spare))
+            raise
+        self._contexts.pop(spare.id, None)
+        self._later(self._end(spare, and_children=False))
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
 
     async def delete(self, context_id: str) -> None:
         context = self._existing(context_id)
@@ -195,8 +223,12 @@ class ContextTable:
         self.cells_total += 1
         context.cells += 1
         cell = Cell(stream, context.cells)
-        cell.forward({"type": "start", "execution_count": context.cells})
+        cell.done.add_done_callback(lambda _: self._count(cell))
+        cell.forward({"type": "start", "execution_count": context.cells, "context": context.id, "spare": context.spare})
         return cell
+
+    def _count(self, cell: Cell) -> None:
+        self.cells_failed_total += cell.status != "ok"
 
     def _time_is_up(self, context: Context, cell: Cell) -> None:
         cell.timed_out = True
@@ -252,21 +284,26 @@ class ContextTable:
         context.interpreter = interpreter
         return interpreter
 
-    async def _end(self, context: Context) -> None:
+    async def _end(self, context: Context, and_children: bool = True) -> None:
+        """Without its children: a server that a cell has started outlives the interpreter, whichever that was."""
         if context.birth is not None:  # else the child would be born into a context that is gone
             with suppress(AgentError, OSError):
                 await asyncio.shield(context.birth)
         interpreter = context.interpreter
-        context.kill()
+        if and_children:
+            context.kill()
+        elif interpreter is not None and not interpreter.gone.is_set():
+            with suppress(ProcessLookupError):
+                os.kill(interpreter.pid, signal.SIGKILL)
         if interpreter is not None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(END_WAIT_S):
                     await interpreter.gone.wait()
 
-    def _add(self, context_id: str, cwd: str, user: User, env: Env) -> Context:
+    def _add(self, context_id: str, cwd: str, user: User, env: Env, spare: bool = False) -> Context:
         if len(self._contexts) >= MAX_CONTEXTS:
             raise AgentError(Kind.TOO_MANY, f"more than {MAX_CONTEXTS} contexts")
-        context = Context(context_id, cwd, user, env, self._users)
+        context = Context(context_id, cwd, user, env, self._users, spare)
         self._contexts[context_id] = context
         return context
 

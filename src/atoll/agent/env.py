@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
-from .errors import AgentError, Kind, invalid
+from .errors import invalid
 from .users import User
 
 MAX_ENTRIES = 1000
 MAX_BYTES = 1024 * 1024
+MAX_ENTRY_BYTES = 128 * 1024  # MAX_ARG_STRLEN of the kernel: execve refuses a longer NAME=VALUE
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PERSONAL = ("HOME", "USER", "LOGNAME", "SHELL")
 
@@ -30,27 +32,44 @@ def base_env(user: User, workdir: str) -> Env:
 
 def checked(values: object) -> Env:
     """A request's variables, or `invalid`."""
+    well_formed = _well_formed(values)
+    _check_bounds(well_formed)
+    return well_formed
+
+
+def _well_formed(values: object) -> Env:
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
         raise invalid("env is an object of strings")
     for name, value in values.items():
         if not name or "=" in name or "\0" in name or "\0" in value:
-            raise invalid(f"not an environment variable: {name!r}")
-    if len(values) > MAX_ENTRIES or _size(values) > MAX_BYTES:
-        raise AgentError(Kind.TOO_LARGE, f"more than {MAX_ENTRIES} variables or {MAX_BYTES} bytes")
+            raise invalid(f"not an environment variable: {name[:64]!r}")
     return values
+
+
+def _check_bounds(values: Mapping[str, str]) -> None:
+    sizes = [_size(name, value) for name, value in values.items()]
+    if len(sizes) > MAX_ENTRIES:
+        raise invalid(f"{len(sizes)} environment variables are more than {MAX_ENTRIES}")
+    if sum(sizes) > MAX_BYTES:
+        raise invalid(f"environment variables of {sum(sizes)} bytes are larger than {MAX_BYTES} bytes")
+    if max(sizes, default=0) > MAX_ENTRY_BYTES:
+        raise invalid(f"an environment variable is larger than {MAX_ENTRY_BYTES} bytes")
 
 
 class Environment:
     """The sandbox-wide variables. They start as the default user's base values."""
 
-    def __init__(self, user: User, workdir: str, values: Mapping[str, str]) -> None:
+    def __init__(
+        self, user: User, workdir: str, values: Mapping[str, str], template: Mapping[str, str] | None = None
+    ) -> None:
         self._defaults = base_env(user, workdir)
+        self._given = {**self._defaults, **(template or {})}
         self.values: Env = {**self._defaults, **values}
 
     def replace(self, values: object) -> None:
-        self.values = dict(checked(values))
+        self._set(dict(_well_formed(values)))
 
     def merge(self, changes: object) -> None:
         if not isinstance(changes, dict):
@@ -58,7 +77,12 @@ class Environment:
         removed = {name for name, value in changes.items() if value is None}
         kept = {name: value for name, value in self.values.items() if name not in removed}
         added = {name: value for name, value in changes.items() if name not in removed}
-        self.values = checked({**kept, **checked(added)})
+        self._set({**kept, **_well_formed(added)})
+
+    def _set(self, values: Env) -> None:
+        """What nobody chose counts for nobody: clients write it back with their own."""
+        _check_bounds({name: value for name, value in values.items() if self._given.get(name) != value})
+        self.values = values
 
     def for_program(self, user: User, cwd: str, request: Mapping[str, str]) -> Env:
         """base of `user` < sandbox < request. A HOME or USER in the sandbox's variables that is only the default
@@ -70,5 +94,9 @@ class Environment:
         return name in _PERSONAL and self.values[name] == self._defaults[name]
 
 
-def _size(values: Mapping[str, str]) -> int:
-    return sum(len(name) + len(value) + 2 for name, value in values.items())
+def _size(name: str, value: str) -> int:
+    """As `execve` sees it."""
+    try:
+        return len(os.fsencode(name)) + len(os.fsencode(value)) + 2
+    except UnicodeEncodeError:
+        raise invalid(f"not an environment variable: {name[:64]!r}") from None

@@ -11,7 +11,7 @@ import secrets
 import shutil
 import signal
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -103,7 +103,7 @@ class Files:
         return Content(data[start:end], status=status, headers=headers)
 
     async def write(
-        self, path: str, user: User, mode: int | None, overwrite: bool, body: AsyncIterator[bytes]
+        self, path: str, user: User, mode: int | None, overwrite: bool, pour_into: Callable[[int], Awaitable[None]]
     ) -> JsonObject:
         with self._users.acting_as(user):
             target = _Target.of(os.path.realpath(path))
@@ -113,8 +113,7 @@ class Files:
                 os.makedirs(os.path.dirname(target.path), exist_ok=True)
             fd, temporary = _open_for_writing(target, user, self._users.switching)
         try:
-            async for data in body:
-                _write_all(fd, data)
+            await pour_into(fd)
             self._settle(fd, target, mode, in_place=temporary is None)
             if temporary is not None:
                 with self._users.acting_as(user):
@@ -275,12 +274,6 @@ def _wanted(range_header: str | None, size: int) -> tuple[int, int] | None:
         return parse_range(range_header, size)
     except UnsatisfiableRange:
         raise AgentError(Kind.INVALID, f"the range lies outside the file's {size} bytes", 416) from None
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 def _json(entry: JsonObject) -> bytes:

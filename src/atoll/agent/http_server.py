@@ -1,9 +1,9 @@
 """The thin shell around `wire/http.py`: one asyncio protocol per connection, one request at a time on it.
 
-A handler gets a `Request` and returns what to answer (`dict` → JSON, `Content` → bytes of known length), or
-None after it wrote a stream itself. The client closing the connection cancels the handler. Writing is
-synchronous and never blocks; a handler that can produce more than the client reads looks at `writable`
-or awaits `drain`, so the agent's memory does not depend on the client's speed.
+A handler gets a `Request` and returns what to answer (`dict` → JSON, `Content` → bytes of known length, `Descriptor` →
+JSON with a socket beside it), or None after it wrote a stream itself. The client closing the connection cancels
+the handler. Writing is synchronous and never blocks; a handler that can produce more than the client reads looks
+at `writable` or awaits `drain`, so the agent's memory does not depend on the client's speed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import socket
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,12 +21,14 @@ from typing import Any
 
 from atoll.wire import frames, http
 
+from .bulk import Bulk, write_all
 from .errors import AgentError, Kind, invalid, translate
 
 MAX_JSON = 16 * 1024 * 1024
 MAX_DISCARD = 256 * 1024 * 1024  # of an upload that was refused; beyond it the connection is closed instead
 BODY_HIGH_WATER = 512 * 1024
 PIPELINE_HIGH_WATER = 64 * 1024
+FRAMING_BYTES = 64  # the end of a chunk and the size of the next one; little of the content with them
 FRAMES_TYPE = "application/vnd.atoll.frames"
 
 JsonObject = dict[str, Any]  # Any: JSON values of every shape
@@ -43,7 +46,15 @@ class Content:
     type: str = "application/octet-stream"
 
 
-Answer = JsonObject | Content | None
+@dataclass
+class Descriptor:
+    """A JSON answer with an open socket beside it (SCM_RIGHTS). The server closes its own copy."""
+
+    socket: socket.socket
+    value: JsonObject = field(default_factory=dict)
+
+
+Answer = JsonObject | Content | Descriptor | None
 Dispatch = Callable[["Request"], Awaitable[Answer]]
 
 
@@ -84,6 +95,18 @@ class Request:
             self._arrival.clear()
             self._connection.update_reading()
             await self._arrival.wait()
+
+    async def pour_into(self, fd: int) -> None:
+        """The body into a file. What has not arrived yet goes there past the transport."""
+        self._connection.continue_if_expected(self._head)
+        while self._chunks:
+            data = self._chunks.popleft()
+            self._held -= len(data)
+            write_all(fd, data)
+        if not self._complete and self._failure is None:
+            await self._connection.pour(self, fd)
+        if self._failure is not None:
+            raise invalid(str(self._failure))
 
     async def read_body(self, limit: int) -> bytes:
         if (self._head.content_length or 0) > limit:
@@ -189,6 +212,7 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._reading = True
+        self._pouring = False
         self.writable = True
         self.continued = False
 
@@ -243,7 +267,7 @@ class Connection(asyncio.Protocol):
 
     def update_reading(self) -> None:
         """Reads while there is room, and while a stream runs, to notice the client's going away."""
-        if self._transport is None:
+        if self._transport is None or self._pouring:
             return
         request = self._request
         full = self._parser.buffered > PIPELINE_HIGH_WATER and (request is None or request.complete)
@@ -255,6 +279,39 @@ class Connection(asyncio.Protocol):
         elif not wanted and self._reading:
             self._reading = False
             self._transport.pause_reading()
+
+    async def pour(self, request: Request, fd: int) -> None:
+        """Takes the socket away from the transport until the body has passed, or until the file takes no more."""
+        if self._transport is None:
+            raise asyncio.CancelledError
+        self._pouring, self._reading = True, False
+        self._transport.pause_reading()
+        try:
+            with Bulk(self._transport.get_extra_info("socket").fileno()) as bulk:
+                await self._pour(request, fd, bulk)
+        except http.HttpError as error:
+            request.fail(error)
+        except EOFError:
+            self._abort()
+            await asyncio.get_running_loop().create_future()  # until the loss of the connection cancels us
+        finally:
+            self._pouring = False
+            self.update_reading()
+
+    async def _pour(self, request: Request, fd: int, bulk: Bulk) -> None:
+        while True:
+            match self._parser.next_event():
+                case http.Data(data):
+                    write_all(fd, data)
+                case http.Mark.END:
+                    request.finish()
+                    return
+                case _ if ahead := self._parser.data_ahead:
+                    piece = await bulk.read(ahead)
+                    self._parser.passed_by(len(piece))
+                    write_all(fd, piece)
+                case _:
+                    self._parser.receive(bytes(await bulk.read(FRAMING_BYTES)))
 
     # -- one request after the other
 
@@ -337,6 +394,8 @@ class Connection(asyncio.Protocol):
                     request.stream.finish()
             case Content():
                 await self._write_content(answer)
+            case Descriptor():
+                await self._write_descriptor(answer)
             case _:
                 self._write_json(answer)
 
@@ -346,6 +405,25 @@ class Connection(asyncio.Protocol):
         if not keep_alive:
             headers.append(("Connection", "close"))
         self.write(http.response_head(status, headers) + body)
+
+    async def _write_descriptor(self, answer: Descriptor) -> None:
+        """Past the transport, which knows no descriptors: everything before must be out first."""
+        with answer.socket:
+            body = json.dumps(answer.value, separators=(",", ":")).encode()
+            headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+            whole = http.response_head(200, headers) + body
+            if self._transport is None:
+                return
+            if self._transport.get_write_buffer_size() or not self._send_descriptor(whole, answer.socket):
+                self._abort()  # a client that pipelines here and does not read
+
+    def _send_descriptor(self, data: bytes, passed: socket.socket) -> bool:
+        assert self._transport is not None
+        with socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno())) as own:
+            try:
+                return socket.send_fds(own, [data], [passed.fileno()], socket.MSG_DONTWAIT) == len(data)
+            except OSError:
+                return False
 
     async def _write_content(self, content: Content) -> None:
         if isinstance(content.data, bytes):

@@ -54,16 +54,17 @@ class Cell:
         if self.stream is not None:
             self.stream.send_json(value)
 
-    def finish(self, status: str) -> None:
+    def finish(self, status: str, exit_code: object = None) -> None:
         if self.done.done():
             return
         for timer in self.timers:
             timer.cancel()
         self.status = "timed_out" if self.timed_out else status
         duration_s = asyncio.get_running_loop().time() - self._started
-        self.forward(
-            {"type": "end", "status": self.status, "duration_s": duration_s, "execution_count": self.execution_count}
-        )
+        end = {"type": "end", "status": self.status, "duration_s": duration_s, "execution_count": self.execution_count}
+        if self.status == "error":
+            end["exit_code"] = exit_code if exit_code in range(1, 256) else 1
+        self.forward(end)
         if self.stream is not None:
             self.stream.on_writable = None
         self.done.set_result(None)
@@ -158,7 +159,7 @@ class Interpreter:
                 self._acknowledge()
         elif kind == "end":
             status = message.get("status")
-            self._cell_over(status if status in _ENDS else "error")
+            self._cell_over(status if status in _ENDS else "error", message.get("exit_code"))
         self._regulate()
 
     def _acknowledge(self) -> None:
@@ -166,11 +167,11 @@ class Interpreter:
         if not self._writer.write_now(_TAKEN):
             self._owner.kill()
 
-    def _cell_over(self, status: str) -> None:
+    def _cell_over(self, status: str, exit_code: object = None) -> None:
         cell, self.cell = self.cell, None
         self._regulate()
         if cell is not None:
-            cell.finish(status)
+            cell.finish(status, exit_code)
             self._owner.cell_over()
 
     def _stream_ended(self) -> None:

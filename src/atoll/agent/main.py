@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from .cache import Cache
 from .contexts import ContextTable
 from .env import Environment
 from .errors import AgentError
@@ -60,15 +61,17 @@ def _services(reaper: Reaper, seed_socket: socket.socket | None, config: Config)
     user = users.lookup()
     with suppress(OSError, AgentError):
         ensure_directory(users, user, config.workdir, config.workdir)
-    environment = Environment(user, config.workdir, config.env)
+    environment = Environment(user, config.workdir, config.env, config.template_env)
     seed = seed_socket if config.python else None
+    processes = ProcessTable(users, environment, reaper, config.workdir, config.lineflush)
     return Services(
         config=config,
         users=users,
         environment=environment,
-        processes=ProcessTable(users, environment, reaper, config.workdir, config.lineflush),
+        processes=processes,
         contexts=ContextTable(users, environment, seed, config.workdir, config.lineflush),
         files=Files(users, reaper),
+        cache=Cache(users, processes.compiled, config.workdir, inside=os.getpid() == 1),
         counters=Counters(),
     )
 

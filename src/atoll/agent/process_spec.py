@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from . import golang
 from .env import checked
 from .errors import AgentError, Kind, invalid
 
@@ -37,6 +38,7 @@ class Spec:
     pty: Size | None
     name: str | None
     files: dict[str, str] | None
+    compile: str | None
     attach: bool
     kill_on_disconnect: bool
     record: bool
@@ -53,6 +55,7 @@ class Spec:
             pty=None if body.get("pty") is None else Size.of(body["pty"]),
             name=None if body.get("name") is None else _text(body, "name", ""),
             files=_files(body.get("files")),
+            compile=_compile(body.get("compile"), body.get("files")),
             attach=_flag(body, "attach", True),
             kill_on_disconnect=_flag(body, "kill_on_disconnect", False),
             record=_flag(body, "record", True),
@@ -93,6 +96,14 @@ def _files(value: object) -> dict[str, str] | None:
     for name in value:
         if name.startswith("/") or "\0" in name or not {"", ".", ".."}.isdisjoint(name.split("/")):
             raise invalid(f"not a plain relative file name: {name!r}")
+    return value
+
+
+def _compile(value: object, files: object) -> str | None:
+    if value is None:
+        return None
+    if value != "go" or not isinstance(files, dict) or golang.SOURCE not in files:
+        raise invalid(f"compile is 'go', with {golang.SOURCE} among files")
     return value
 
 

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from . import system, trees
-from .env import Environment
+from . import golang, system, trees
+from .env import Env, Environment
 from .errors import AgentError, Kind, invalid, not_found
 from .http_server import Stream
 from .pipes import PipeReader, PipeWriter, set_window
 from .plumbing import LINEFLUSH, Plumbing, Streams, open_pipes, open_terminal, unbuffered
 from .process_spec import Size, Spec
+from .programs import Programs
 from .reaper import Reaper
 from .rings import Ring
 from .signals import signal_name, signal_tree
@@ -63,6 +64,7 @@ class Process:
         self.attachments: list[Attachment] = []
         self.stdin = None if plumbing.stdin is None else PipeWriter(plumbing.stdin)
         self.on_end: list[Callable[[], None]] = []
+        self.ended = asyncio.Event()
         self.timed_out = False
         self._loop = asyncio.get_running_loop()
         self._started = started
@@ -94,6 +96,14 @@ class Process:
     @property
     def exited(self) -> bool:
         return self._wait_status is not None
+
+    @property
+    def interactive(self) -> bool:
+        return self._terminal
+
+    @property
+    def failed(self) -> bool:
+        return not self.running and self.exit_code != 0
 
     @property
     def duration_s(self) -> float:
@@ -202,6 +212,7 @@ class Process:
                 attachment.done.set_result(None)
         self.attachments.clear()
         self._regulate()
+        self.ended.set()
         for callback in self.on_end:
             callback()
 
@@ -221,6 +232,9 @@ class ProcessTable:
         self, users: Users, environment: Environment, reaper: Reaper, workdir: str, lineflush: str = LINEFLUSH
     ) -> None:
         self.started_total = 0
+        self.failed_total = 0
+        """A terminal's exit status is the shell's last one and says nothing about a program."""
+        self.compiled = Programs(users)
         self._users = users
         self._environment = environment
         self._reaper = reaper
@@ -237,6 +251,11 @@ class ProcessTable:
     def running(self) -> int:
         return sum(process.running for process in self._processes.values())
 
+    @property
+    def executing(self) -> int:
+        """What was started to run, not to be typed into."""
+        return sum(process.running and not process.interactive for process in self._processes.values())
+
     def get(self, process_id: str) -> Process:
         try:
             return self._processes[process_id]
@@ -246,12 +265,16 @@ class ProcessTable:
     def start(self, spec: Spec) -> Process:
         user = self._users.lookup(spec.user)
         ensure_directory(self._users, user, spec.cwd, self._workdir)
+        env = self._environment.for_program(user, spec.cwd, spec.env)
         scratch, argv = None, spec.argv
         if spec.files is not None:
             scratch = self._write_files(user, spec.files)
             argv = [argument.replace("{dir}", scratch) for argument in argv]
         try:
-            process = self._launch(spec, user, argv)
+            if spec.compile is not None and scratch is not None:
+                process = self._launch_compiled(spec, user, argv, {**golang.DEFAULTS, **env}, scratch)
+            else:
+                process = self._launch(spec, user, argv, env)
         except BaseException:
             if scratch is not None:
                 self._remove_later(scratch)
@@ -271,10 +294,27 @@ class ProcessTable:
     def kill(self, process: Process) -> None:
         self.send_signal(process, signal.SIGKILL, tree=True)
 
-    def _launch(self, spec: Spec, user: User, argv: list[str]) -> Process:
+    def _launch_compiled(self, spec: Spec, user: User, argv: list[str], env: Env, scratch: str) -> Process:
+        """What was kept is only a try: where it cannot be started, it is compiled as if it had never been there."""
+        with self._users.acting_as(user):
+            program = golang.inspect(spec.files or {}, env)
+        path, keep = os.path.join(scratch, golang.PROGRAM), None
+        if program.key is not None:
+            if self.compiled.take(user, program.key, path):
+                with suppress(OSError):
+                    process = self._launch(spec, user, argv, env)
+                    self.compiled.hits += 1
+                    return process
+                self.compiled.drop(user, program.key, path)
+            keep = self.compiled.place(user, program.key)
+        process = self._launch(spec, user, [*program.building(scratch, keep), *argv[1:]], env)
+        self.compiled.misses += 1
+        process.on_end.append(lambda: self.compiled.trim(user))
+        return process
+
+    def _launch(self, spec: Spec, user: User, argv: list[str], env: Env) -> Process:
         process_id = secrets.token_hex(8)
-        env = self._environment.for_program(user, spec.cwd, spec.env)
-        env[system.MARK] = process_id
+        env = {**env, system.MARK: process_id}
         open_streams = open_terminal if spec.pty is not None else open_pipes
         with Streams() as streams:
             plumbing, stdio = open_streams(spec, streams, self._users, user)
@@ -298,6 +338,7 @@ class ProcessTable:
             self.kill(process)
 
     def _ended_now(self, process: Process) -> None:
+        self.failed_total += process.failed and not process.interactive
         if not process.spec.record:
             self._processes.pop(process.id, None)
             return

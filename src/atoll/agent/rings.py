@@ -11,6 +11,14 @@ RING_BYTES = 1024 * 1024
 _SEGMENT = 16 * 1024  # a program that writes single bytes must not cost an object per byte
 
 
+def tail(data: bytes, size: int) -> bytes:
+    """The last `size` bytes, less the rest of a UTF-8 character whose beginning is not among them."""
+    cut = data[len(data) - size :]
+    while cut and cut[0] & 0xC0 == 0x80 and len(cut) > size - 4:
+        cut = cut[1:]
+    return cut
+
+
 class Ring:
     def __init__(self, limit: int = RING_BYTES) -> None:
         self._segments: deque[tuple[bytes, bytearray]] = deque()
@@ -36,14 +44,18 @@ class Ring:
         for frame_type, data in self._segments:
             yield frame_type, bytes(data)
 
-    def stdout(self) -> str:
-        return self._text(STDOUT)
+    def stdout(self, last: int | None = None) -> str:
+        return self._text(STDOUT, last)
 
-    def stderr(self) -> str:
-        return self._text(STDERR)
+    def stderr(self, last: int | None = None) -> str:
+        return self._text(STDERR, last)
 
-    def _text(self, wanted: bytes) -> str:
-        return b"".join(data for frame_type, data in self._segments if frame_type == wanted).decode(errors="replace")
+    def _text(self, wanted: bytes, last: int | None) -> str:
+        """A character that a limit cuts in two is left away."""
+        whole = b"".join(data for frame_type, data in self._segments if frame_type == wanted)
+        if last is None or len(whole) <= last:
+            return whole.decode(errors="replace")
+        return tail(whole, last).decode(errors="replace")
 
     def _drop_oldest(self, excess: int) -> None:
         _, oldest = self._segments[0]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Awaitable, Callable
 
 from .errors import AgentError, Kind, not_found
-from .handlers import contexts, files, processes, whole
+from .handlers import contexts, files, ports, processes, whole
 from .http_server import Answer, Dispatch, Request
 from .services import Services
 
@@ -15,6 +15,9 @@ Handler = Callable[[Services, Request], Awaitable[Answer]]
 ROUTES: dict[tuple[str, str], Handler] = {
     ("GET", "/health"): whole.health,
     ("GET", "/stats"): whole.stats,
+    ("GET", "/system"): whole.about,
+    ("GET", "/cache"): whole.show_cache,
+    ("DELETE", "/cache"): whole.clear_cache,
     ("GET", "/env"): whole.get_env,
     ("PUT", "/env"): whole.replace_env,
     ("PATCH", "/env"): whole.merge_env,
@@ -42,6 +45,8 @@ ROUTES: dict[tuple[str, str], Handler] = {
     ("DELETE", "/files"): files.remove,
     ("POST", "/files/move"): files.move,
     ("GET", "/files/watch"): files.watch,
+    ("GET", "/ports"): ports.listing,
+    ("POST", "/ports/{id}/connect"): ports.connect,
 }
 
 _FIXED = {key: handler for key, handler in ROUTES.items() if "{" not in key[1]}

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from .cache import Cache
 from .contexts import ContextTable
 from .env import Environment
 from .files import Files
@@ -21,10 +22,13 @@ from .users import Users
 class Config:
     id: str = ""
     env: dict[str, str] = field(default_factory=dict)
+    template_env: dict[str, str] = field(default_factory=dict)
+    """What of `env` nobody chose for this sandbox."""
     workdir: str = "/workspace"
     python: bool = False
     memory_limit_bytes: int = 0
-    """For `/stats` alone; the kernel enforces it from outside."""
+    vcpus: float = 0
+    """These two are for `/stats` and `/system` alone; the kernel enforces them from outside. 0: not known."""
     lineflush: str = "/.atoll/lib/lineflush.so"
     switch_users: bool = False
     """Only a root agent can; `serve` sets it as PID 1."""
@@ -42,6 +46,7 @@ class Services:
     processes: ProcessTable
     contexts: ContextTable
     files: Files
+    cache: Cache
     counters: Counters
     started: float = field(default_factory=time.monotonic)
     streams: int = 0

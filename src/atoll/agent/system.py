@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 
 from .users import User, Users
 
@@ -13,6 +16,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MAX_ENVIRON = 256 * 1024  # times a thousand processes is what one look may cost
 _MAX_SMALL = 64 * 1024
+_ENVIRONMENT = slice(47, 49)  # its start and end in the fields after the name, see proc(5)
 _PSS_PROCESSES = 64  # reading a proportional size walks page tables; beyond this many the resident size must do
 
 _STATUS = {
@@ -103,18 +107,32 @@ def _children(stats: Iterable[ProcStat]) -> dict[int, list[int]]:
     return children
 
 
-def carries_mark(users: Users, pid: int, mark: str) -> bool:
-    return f"{MARK}={mark}".encode() in _read_as_owner(users, pid, "environ", _MAX_ENVIRON).split(b"\0")
+def carries_mark(users: Users, pid: int, mark: str) -> bool | None:
+    """None: cannot be told now. A process that is just becoming another program (execve) has no environment for a
+    moment, or one that nobody may read; so has one with more rights than its owner, for as long as it lives."""
+    try:
+        environ = _read_as_owner(users, pid, "environ", _MAX_ENVIRON)
+        if environ:
+            return f"{MARK}={mark}".encode() in environ.split(b"\0")
+        stat = _read_as_owner(users, pid, "stat", _MAX_SMALL)
+    except PermissionError:
+        return None
+    except OSError:
+        return False
+    return False if has_empty_environment(stat.decode(errors="replace")) else None
+
+
+def has_empty_environment(stat: str) -> bool:
+    """In a program that has begun: where the environment is, is known, and it ends where it starts."""
+    start, end = stat.rpartition(")")[2].split()[_ENVIRONMENT]
+    return start == end != "0"
 
 
 def _read_as_owner(users: Users, pid: int, name: str, limit: int) -> bytes:
     """Root of the sandbox has no CAP_SYS_PTRACE, so what shows a process's memory opens only to its owner's ids."""
-    try:
-        owner = os.stat(f"/proc/{pid}")
-        with users.acting_as(User("", owner.st_uid, owner.st_gid, (owner.st_gid,), "", "")):
-            return _read(f"/proc/{pid}/{name}", limit)
-    except OSError:
-        return b""
+    owner = os.stat(f"/proc/{pid}")
+    with users.acting_as(User("", owner.st_uid, owner.st_gid, (owner.st_gid,), "", "")):
+        return _read_or_fail(f"/proc/{pid}/{name}", limit)
 
 
 def started_in_sandbox(table: dict[int, ProcStat], own_pid: int) -> list[ProcStat]:
@@ -137,8 +155,41 @@ def process_row(stat: ProcStat, users: Users, uptime_s: float) -> dict[str, obje
         "status": _STATUS.get(stat.state, "unknown"),
         "cpu_percent": round(100 * stat.cpu_ticks / _TICKS / age_s, 1),
         "memory_mb": round(stat.rss_bytes / 2**20, 1),
+        "started_at": round(time.time() - age_s, 3),
         "command": command or f"[{stat.name}]",
     }
+
+
+def os_release() -> dict[str, str]:
+    """The few facts of os-release(5) that are shown; its file belongs to whoever is root inside."""
+    wanted = ("ID", "NAME", "VERSION_ID", "PRETTY_NAME")
+    found = parse_os_release(_read("/etc/os-release") or _read("/usr/lib/os-release"))
+    return {name.lower(): found[name][:256] for name in wanted if name in found}
+
+
+def parse_os_release(text: bytes) -> dict[str, str]:
+    lines = (line.partition("=") for line in text.decode(errors="replace").splitlines())
+    return {name.strip(): value.strip().strip("\"'") for name, equals, value in lines if equals}
+
+
+def timezone() -> str:
+    name = _read("/etc/timezone", 256).decode(errors="replace").strip()
+    return os.environ.get("TZ", "") or name or "UTC"
+
+
+def cpu_model() -> str:
+    for line in _read("/proc/cpuinfo").splitlines():
+        name, _, value = line.partition(b":")
+        if name.strip() in (b"model name", b"Model"):
+            return value.strip().decode(errors="replace")[:256]
+    return ""
+
+
+def addresses() -> list[str]:
+    """The IPv4 addresses of this place, loopback left away: the local ones of the routing tables."""
+    lines = [line.strip() for line in _read("/proc/net/fib_trie", 1024 * 1024).decode(errors="replace").splitlines()]
+    local = {before[3:] for before, line in pairwise(lines) if "host LOCAL" in line and before.startswith("|-- ")}
+    return sorted(address.strip() for address in local if not address.strip().startswith("127."))
 
 
 def uptime_s() -> float:
@@ -167,24 +218,27 @@ def open_files(own_pid: int) -> int:
 
 
 def _pss(stat: ProcStat, users: Users) -> int:
-    for line in _read_as_owner(users, stat.pid, "smaps_rollup", _MAX_SMALL).splitlines():
-        if line.startswith(b"Pss:"):
-            return int(line.split()[1]) * 1024
+    with suppress(OSError):
+        for line in _read_as_owner(users, stat.pid, "smaps_rollup", _MAX_SMALL).splitlines():
+            if line.startswith(b"Pss:"):
+                return int(line.split()[1]) * 1024
     return stat.rss_bytes
 
 
 def _read(path: str, limit: int = _MAX_SMALL) -> bytes:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        return _read_or_fail(path, limit)
     except OSError:
         return b""
+
+
+def _read_or_fail(path: str, limit: int) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         parts = []
         while limit > 0 and (data := os.read(fd, limit)):
             parts.append(data)
             limit -= len(data)
         return b"".join(parts)
-    except OSError:
-        return b""
     finally:
         os.close(fd)

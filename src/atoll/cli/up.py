@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import sys
+from dataclasses import replace
 from types import FrameType
 
 import click
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from atoll import compose, supervisor
 from atoll.core.errors import Unsupported
+from atoll.core.uplink import NO_UPLINK
 
 from .doctor import render
 from .options import settings_options
@@ -35,6 +37,14 @@ QUICKSTART = """
 """
 
 
+TRUST = """
+[bold]TLS[/]: clients must trust this installation's own authority; it can sign for its own names only
+  curl     --cacert {ca}
+  Python   export SSL_CERT_FILE={ca}
+  Node     export NODE_EXTRA_CA_CERTS={ca}
+"""
+
+
 @click.command()
 @settings_options(*compose.BY_NAME)
 @click.option("--verbose", "-v", is_flag=True, help="Log what the parts do, not only what goes wrong.")
@@ -46,16 +56,18 @@ def up(verbose: bool, quiet: bool, **flags: str | None) -> None:
     console = Console(soft_wrap=True)
     signal.signal(signal.SIGTERM, _end)  # until the supervisor takes over
     require_isolation(config, console)
+    config = choose_uplink(config, console)
     with supervisor.data_lock(config.places), supervisor.bind(config.host, config.port) as listener:
         with reporting(console) as progress:
             compose.prepare(config.places, config.templates, progress)
         known_key = compose.first_key(config.places)
         with compose.open_keys(config.places) as keys:
             asyncio.run(keys.ensure_first(config.places.first_key))
-        url = supervisor.public_url(*listener.getsockname())
+        compose.prepare_tls(config)
+        url = config.public_url(*listener.getsockname())
 
         def announce() -> None:
-            supervisor.publish(config, url)
+            supervisor.publish(config, url, supervisor.local_url(*listener.getsockname()))
             if not quiet:
                 greet(console, config, url, compose.first_key(config.places), known_key)
 
@@ -79,6 +91,14 @@ def require_isolation(config: compose.Config, console: Console) -> None:
             console.print(f"[yellow]Note:[/] {check.name}: {check.detail}: {check.fix}")
 
 
+def choose_uplink(config: compose.Config, console: Console) -> compose.Config:
+    """Named and missing: no start. Nothing named and none there: sandboxes have no way out, and we say so."""
+    chosen = compose.choose_uplink(config.uplink)
+    if chosen == NO_UPLINK != config.uplink:
+        console.print("[yellow]Note:[/] this machine has no default route, so sandboxes have no way out; see --uplink")
+    return replace(config, uplink=chosen)
+
+
 def greet(console: Console, config: compose.Config, url: str, key: str | None, known_key: str | None) -> None:
     console.print(f"\n[bold green]Atoll serves on[/] {url}")
     if key is not None and key != known_key:
@@ -87,6 +107,8 @@ def greet(console: Console, config: compose.Config, url: str, key: str | None, k
     else:
         console.print(f"The first API key is in {config.places.first_key}; `atoll keys create NAME` makes another.")
         console.print(QUICKSTART.format(url=url, key="YOUR_KEY", template=config.templates[-1]))
+    if config.authority is not None:
+        console.print(TRUST.format(ca=config.authority))
 
 
 def _end(number: int, _: FrameType | None) -> None:

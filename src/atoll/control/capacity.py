@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from atoll.core.errors import CapacityExceeded
+from atoll.core.limits import too_much
 from atoll.core.ports import Capacity, Clock, Node
 
 FRESH_S = 0.25  # a burst of creates asks once; in that time a few hundred MiB can go, less than the reserve
@@ -18,13 +18,14 @@ def check(capacity: Capacity) -> None:
 def _check(resource: str, available: int, reserve: int, total: int) -> None:
     if available >= reserve:
         return
-    raise CapacityExceeded(
-        f"The {resource} limit of this host is reached: {available} MiB are free, {reserve} MiB are kept in reserve. "
-        "Delete a sandbox or try again later.",
-        resource=f"{resource}_mib",
+    raise too_much(
+        "host_full",
+        f"{resource}_mib",
         limit=max(0, total - reserve),
         current=max(0, total - available),
-        available=max(0, available - reserve),
+        asked=0,
+        message=f"The {resource} limit of this host is reached: {available} MiB are free, {reserve} MiB are kept in "
+        "reserve. Delete a sandbox or try again later.",
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from atoll.core.errors import AtollError, Unavailable
+from atoll.core.order import check_region
 from atoll.core.ports import Clock, Node, NodeRecord, Store
 from atoll.core.template import Template
 from atoll.rpc import RpcClient
@@ -43,8 +44,9 @@ class Here:
     # ---- Placement
 
     def place(self, template: str, region: str | None) -> Node:
-        """A wish for another region is not held against the caller: programs written for a cloud name that cloud's."""
-        return self._connected()
+        node = self._connected()
+        check_region(region, {node.region})
+        return node
 
     def node(self, node_id: str) -> Node:
         node = self._connected()

@@ -1,15 +1,18 @@
-"""API keys: make, list, revoke, and tell who a caller is."""
+"""API keys: make, limit, list, revoke, and tell who a caller is."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from atoll.core.audit import ATOLL, Caller
 from atoll.core.errors import AuthenticationFailed, InvalidInput, NotFound
 from atoll.core.keys import ApiKey, Principal, digest, digits_of, displayed, new_digits, printed
 from atoll.core.ports import Clock, Store
+from atoll.core.quota import UNLIMITED, Quota
+from atoll.core.rates import GENEROUS, Rates
 
 from .journal import Journal
 from .tokens import write_secret
@@ -34,15 +37,17 @@ class Keys:
         if key is None or key.revoked_at is not None:
             raise AuthenticationFailed("The API key is not valid.")
         await self._note_use(key)
-        return Principal(key.id, key.organization_id)
+        return Principal(key.id, key.organization_id, key.quota, key.rates)
 
-    async def create(self, caller: Caller, name: str) -> tuple[ApiKey, str]:
+    async def create(
+        self, caller: Caller, name: str, quota: Quota = UNLIMITED, rates: Rates = GENEROUS
+    ) -> tuple[ApiKey, str]:
         """The key's text is shown here and never again."""
         async with self._journal.operation(caller, "key.create") as operation:
             name = name.strip()
             if not name or len(name) > MAX_NAME:
                 raise InvalidInput(f"a key has a name of 1 to {MAX_NAME} characters", field="name")
-            key, text = self._make(name, new_digits())
+            key, text = self._make(name, new_digits(), quota, rates)
             await self._store.keys.insert(key)
             operation.detail = key.id
         return key, text
@@ -50,6 +55,19 @@ class Keys:
     async def list(self, caller: Caller) -> Sequence[ApiKey]:
         async with self._journal.operation(caller, "key.list"):
             return await self._store.keys.list()
+
+    async def limit(
+        self, caller: Caller, key_id: str, quota: Mapping[str, int | None], rates: Mapping[str, int | None]
+    ) -> ApiKey:
+        """What is not named stays as it is. In force from the key's next request on."""
+        async with self._journal.operation(caller, "key.limit") as operation:
+            operation.detail = key_id[:64]
+            key = next((key for key in await self._store.keys.list() if key.id == key_id), None)
+            if key is None:
+                raise NotFound("no such key")
+            key = replace(key, quota=replace(key.quota, **quota), rates=replace(key.rates, **rates))
+            await self._store.keys.set_limits(key.id, key.quota, key.rates)
+            return key
 
     async def revoke(self, caller: Caller, key_id: str) -> None:
         async with self._journal.operation(caller, "key.revoke") as operation:
@@ -71,7 +89,7 @@ class Keys:
             operation.detail = key.id
             await self._store.keys.insert(key)
 
-    def _make(self, name: str, digits: str) -> tuple[ApiKey, str]:
+    def _make(self, name: str, digits: str, quota: Quota = UNLIMITED, rates: Rates = GENEROUS) -> tuple[ApiKey, str]:
         key = ApiKey(
             id="key_" + secrets.token_hex(8),
             name=name,
@@ -79,6 +97,8 @@ class Keys:
             digest=digest(digits),
             display=displayed(digits),
             created_at=self._clock.now(),
+            quota=quota,
+            rates=rates,
         )
         return key, printed(digits)
 

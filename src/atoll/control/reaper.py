@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 TICK_S = 1.0
 AT_ONCE = 32
 BURY_AGAIN_AFTER_S = 30.0
+UNFINISHED_S = 120.0  # twice as long as a create may take
 AUDIT_SWEEP_S = 3600.0
 
 
@@ -117,6 +118,11 @@ class Reaper:
             log.warning("sandbox %s: %s", row.id, error.message)
 
     async def _bury_again(self, now: float) -> None:
+        for row in await self._store.sandboxes.unfinished(now - UNFINISHED_S):
+            try:
+                await self._sandboxes.give_up(row.id)
+            except AtollError as error:
+                log.info("unfinished %s stays: %s", row.id, error.message)
         for tombstone in await self._store.sandboxes.tombstones(now - BURY_AGAIN_AFTER_S):
             try:
                 await self._sandboxes.bury_again(tombstone)

@@ -32,6 +32,10 @@ def route_of(sandbox: Sandbox) -> Message | None:
         "socket": sandbox.socket,
         "workdir": sandbox.workdir,
         "python": sandbox.python,
+        "internet_access": sandbox.internet_access,
+        "inbound_auth": sandbox.inbound_auth.value,
+        "key": sandbox.key_id,
+        "calls_per_minute": sandbox.agent_per_minute,
     }
 
 

@@ -7,8 +7,9 @@ Order of things, so that a process killed anywhere leaves nothing that reconcili
 - operations on one sandbox take turns. Only a delete does not wait: whoever then fails its compare-and-set has lost the
   sandbox, and sweeps what it may just have made.
 
-Clients repeat a request that is answered with 429 or 5xx. So such an answer is given only when nothing has
-happened yet, when everything was undone, or when doing it again does no harm.
+Clients repeat a request that is answered with 429 or 5xx, or not within a minute. So such an answer is given only when
+nothing has happened yet, when everything was undone, or when doing it again does no harm; and every operation that
+waits for the node has a deadline. A sandbox whose creator has left before it was ready is undone as well.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ from atoll.core.audit import ATOLL, Caller
 from atoll.core.errors import AtollError, Conflict, NotFound
 from atoll.core.ids import is_sandbox_id, new_sandbox_id
 from atoll.core.lifecycle import Event, State, step
-from atoll.core.order import CreateOrder, check_env
+from atoll.core.limits import Limits, sized
+from atoll.core.order import CreateOrder, check_env, check_region_name
 from atoll.core.ports import Birth, Clock, Node, Placement, SandboxFilter, Store
+from atoll.core.quota import UNLIMITED, Quota, check_quota, used_by
 from atoll.core.sandbox import Sandbox, moved
 from atoll.core.settings import Clocks
 from atoll.core.template import Template
 
 from .capacity import Room
+from .deadline import UNDO_S, deadline
 from .journal import Journal
 from .paging import DEFAULT_LIMIT, MAX_LIMIT, cursor_after, position
 from .routes import Routes
@@ -42,6 +46,12 @@ from .uses import Uses
 log = logging.getLogger(__name__)
 
 Act = Callable[[Node, Sandbox], Awaitable[Sandbox]]
+Waits = Callable[[], Awaitable[bool]]
+"""Whether the caller is still there to hear the answer."""
+
+
+async def always() -> bool:
+    return True
 
 
 @dataclass(frozen=True)
@@ -78,12 +88,12 @@ class Sandboxes:
 
     # ---- asked for by a caller
 
-    async def create(self, caller: Caller, order: CreateOrder) -> tuple[Sandbox, Token]:
-        async with self._journal.operation(caller, "sandbox.create") as operation:
+    async def create(self, caller: Caller, order: CreateOrder, waits: Waits = always) -> tuple[Sandbox, Token]:
+        async with self._journal.operation(caller, "sandbox.create") as operation, deadline("create"):
             node, sandbox = await self._admit(caller, order)
             operation.sandbox_id = sandbox.id
             async with self.turns(sandbox.id):
-                sandbox = await self._bear(node, sandbox, order)
+                sandbox = await self._bear(node, sandbox, caller, order, waits)
         return sandbox, self._tokens.issue(sandbox.id)
 
     async def list(
@@ -97,6 +107,8 @@ class Sandboxes:
         async with self._journal.operation(caller, "sandbox.list"):
             where = SandboxFilter(caller.principal.organization_id, state, region)
             after = position(cursor) if cursor else None
+            if region is not None:
+                check_region_name(region)
             limit = min(limit, MAX_LIMIT)
             found = await self._store.sandboxes.list(where, after, limit + 1)
             more = len(found) > limit
@@ -125,6 +137,7 @@ class Sandboxes:
     async def set_timeout(self, caller: Caller, sandbox_id: str, timeout_s: int) -> Sandbox:
         async with (
             self._journal.operation(caller, "sandbox.set_timeout", sandbox_id) as operation,
+            deadline("set_timeout"),
             self.turns(sandbox_id),
         ):
             operation.detail = str(timeout_s)[:32]
@@ -171,6 +184,14 @@ class Sandboxes:
     async def bury_again(self, tombstone: Sandbox) -> None:
         await self._bury(self._placement.node(tombstone.node_id), tombstone)
 
+    async def give_up(self, sandbox_id: str) -> None:
+        """A create that could neither be finished nor be undone, since the store failed."""
+        async with self.turns(sandbox_id):
+            found = await self._store.sandboxes.get(sandbox_id)
+            if found is not None and found.state is State.CREATING:
+                node = self._placement.node(found.node_id)
+                await self._bury(node, await self._entomb(found, Event.CREATE_FAILED, "cut off"))
+
     async def clear(self, node: Node, old: Sandbox, event: Event, reason: str) -> None:
         """At reconciliation, when `node` is not in use yet. What it was still busy making is destroyed after that."""
         await self._bury(node, await self._entomb(old, event, reason))
@@ -195,11 +216,12 @@ class Sandboxes:
             clocks.check_timeout(order.timeout_s, 0.0, self._clocks)
         check_env(order.env)
         template = await self._templates.find(order.template)
+        limits = sized(template.limits, order.size, template.min_size, template.max_size)
         node = self._placement.place(template.name, order.region)
         await self._room.check(node)
-        return node, self._draft(caller, order, template, node)
+        return node, self._draft(caller, order, template, limits, node)
 
-    def _draft(self, caller: Caller, order: CreateOrder, template: Template, node: Node) -> Sandbox:
+    def _draft(self, caller: Caller, order: CreateOrder, template: Template, limits: Limits, node: Node) -> Sandbox:
         now = self._clock.now()
         return Sandbox(
             id=new_sandbox_id(),
@@ -212,7 +234,7 @@ class Sandboxes:
             template_digest=template.digest,
             workdir=template.workdir,
             python=template.python is not None,
-            limits=template.limits,
+            limits=limits,
             region=node.region,
             internet_access=order.internet_access,
             created_at=now,
@@ -220,41 +242,64 @@ class Sandboxes:
             last_activity_at=now,
             timeout_s=order.timeout_s,
             timeout_from=now,
+            agent_per_minute=caller.principal.rates.agent,
+            inbound_auth=order.inbound_auth,
             metadata=dict(order.metadata),
         )
 
-    async def _bear(self, node: Node, sandbox: Sandbox, order: CreateOrder) -> Sandbox:
-        await self._store.sandboxes.insert(sandbox)
+    async def _bear(self, node: Node, sandbox: Sandbox, caller: Caller, order: CreateOrder, waits: Waits) -> Sandbox:
+        await self._insert(sandbox, caller.principal.quota)
         try:
             socket = await node.create(_birth(sandbox, order))
+            if not await waits():
+                raise Conflict("the caller has left")
             born = moved(sandbox, step(sandbox.state, Event.CREATED), self._clock.now())
             return await self._commit(sandbox, replace(born, socket=socket))
         except BaseException:
             await asyncio.shield(self._undo(node, sandbox))
             raise
 
+    async def _insert(self, sandbox: Sandbox, quota: Quota) -> None:
+        if quota == UNLIMITED:  # nothing is counted for it
+            await self._store.sandboxes.insert(sandbox)
+        else:
+            more = used_by(sandbox.limits)
+            await self._store.sandboxes.insert_if(sandbox, lambda used: check_quota(quota, used, more))
+
     async def _undo(self, node: Node, sandbox: Sandbox) -> None:
-        """Of a create that failed nothing is left, or a tombstone."""
+        """Of a create that failed nothing is left; or a tombstone or an unfinished row, which the reaper takes up."""
         try:
             current = await self._store.sandboxes.get(sandbox.id)
-            if current is not None:
-                event = Event.CREATE_FAILED if current.state is State.CREATING else Event.DELETE
-                await self._bury(node, await self._entomb(current, event, "create failed"))
-        except AtollError as error:
-            log.warning("create of %s left something behind for later: %s", sandbox.id, error.message)
+            if current is None:
+                return
+            event = Event.CREATE_FAILED if current.state is State.CREATING else Event.DELETE
+            sandbox = await self._entomb(current, event, "create failed")
+        except NotFound:
+            return
+        except Exception:  # the store's; what was made goes nevertheless
+            log.exception("the row of %s is left for later", sandbox.id)
+        await self._bury(node, sandbox)
 
     async def _move(self, caller: Caller, sandbox_id: str, event: Event, act: Act) -> Sandbox:
-        async with (
-            self._journal.operation(caller, f"sandbox.{event.value}", sandbox_id),
-            self.turns(sandbox_id),
-        ):
-            old = await self._owned(caller, sandbox_id)
-            state = step(old.state, event)
-            if state is old.state:
-                return old
-            done = await act(self._placement.node(old.node_id), old)
-            now = self._clock.now()
-            return await self._commit(old, replace(moved(done, state, now), last_activity_at=now))
+        async with self._journal.operation(caller, f"sandbox.{event.value}", sandbox_id), deadline(event.value):
+            await self._check_made(caller, sandbox_id, event)
+            async with self.turns(sandbox_id):
+                return await self._take_turn(caller, sandbox_id, event, act)
+
+    async def _check_made(self, caller: Caller, sandbox_id: str, event: Event) -> None:
+        """Whoever finds one that is being created hears so at once, instead of waiting until it is there."""
+        found = await self._owned(caller, sandbox_id)
+        if found.state is State.CREATING:
+            step(found.state, event)
+
+    async def _take_turn(self, caller: Caller, sandbox_id: str, event: Event, act: Act) -> Sandbox:
+        old = await self._owned(caller, sandbox_id)
+        state = step(old.state, event)
+        if state is old.state:
+            return old
+        done = await act(self._placement.node(old.node_id), old)
+        now = self._clock.now()
+        return await self._commit(old, replace(moved(done, state, now), last_activity_at=now))
 
     async def _commit(self, old: Sandbox, new: Sandbox) -> Sandbox:
         use = self._uses.of(old.id)
@@ -296,12 +341,15 @@ class Sandboxes:
         raise _no_such_sandbox(old.id)
 
     async def _bury(self, node: Node, tombstone: Sandbox) -> None:
+        """Never fails: the sandbox is gone for everybody already, and what is left of it has its tombstone."""
         try:
-            await node.destroy(tombstone.id, tombstone.incarnation)
+            async with deadline("destroy", UNDO_S):
+                await node.destroy(tombstone.id, tombstone.incarnation)
+            await self._store.sandboxes.purge(tombstone.id)
         except AtollError as error:
             log.warning("sandbox %s is destroyed later: %s", tombstone.id, error.message)
-            return
-        await self._store.sandboxes.purge(tombstone.id)
+        except Exception:
+            log.exception("sandbox %s is destroyed later", tombstone.id)
 
     async def _owned(self, caller: Caller, sandbox_id: str) -> Sandbox:
         found = await self._store.sandboxes.get(sandbox_id) if is_sandbox_id(sandbox_id) else None
@@ -345,7 +393,13 @@ async def _start(node: Node, sandbox: Sandbox) -> Sandbox:
     reborn = replace(sandbox, incarnation=sandbox.incarnation + 1)
     try:
         return replace(reborn, socket=await node.start(_birth(reborn)))
-    except AtollError:
-        with contextlib.suppress(AtollError):  # when nobody answers, reconciliation takes up what runs
-            await node.stop(reborn.id, reborn.incarnation)
+    except BaseException:
+        await asyncio.shield(_stop_again(node, reborn))
         raise
+
+
+async def _stop_again(node: Node, reborn: Sandbox) -> None:
+    """When nobody answers, reconciliation takes up what runs."""
+    with contextlib.suppress(AtollError):
+        async with deadline("stop", UNDO_S):
+            await node.stop(reborn.id, reborn.incarnation)

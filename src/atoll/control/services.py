@@ -9,6 +9,7 @@ from atoll.core.settings import Clocks
 
 from .journal import Journal
 from .keys import Keys
+from .rates import RateLimiter
 from .reaper import Reaper
 from .reconcile import Reconciler
 from .routes import Routes
@@ -24,6 +25,7 @@ class Services:
     clock: Clock
     placement: Placement
     keys: Keys
+    rates: RateLimiter
     templates: Templates
     sandboxes: Sandboxes
     routes: Routes
@@ -68,6 +70,7 @@ def build(store: Store, placement: Placement, clock: Clock, token_key: bytes, li
         clock=clock,
         placement=placement,
         keys=Keys(store, clock, journal),
+        rates=RateLimiter(clock),
         templates=templates,
         sandboxes=sandboxes,
         routes=routes,

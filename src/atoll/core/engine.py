@@ -30,6 +30,7 @@ class SandboxSpec:
     socket: Path
     config: Mapping[str, Any]
     """The agent's configuration, docs/agent-protocol.md."""
+    internet_access: bool = False
     slot: str | None = None
     """Made ahead by a `SlotMaker`, on this disk; one that is not there any more is no error."""
 

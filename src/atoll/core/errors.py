@@ -6,7 +6,7 @@
     ├── PermissionDenied      a valid caller, but not for this
     ├── NotFound              no such sandbox, template, key …
     ├── Conflict              legal request, wrong state
-    ├── CapacityExceeded      host full, quota used up, size above the maximum
+    ├── CapacityExceeded      host full, quota used up, size above the maximum; made by `limits.too_much`
     ├── RateLimited           too many requests; `details["retry_after_s"]`
     ├── Unavailable           a part of Atoll is not there right now; safe to try again
     ├── Unsupported           this host or engine cannot do it, and says why

@@ -12,6 +12,9 @@ import re
 import secrets
 from dataclasses import dataclass
 
+from .quota import UNLIMITED, Quota
+from .rates import GENEROUS, Rates
+
 PRINTED_PREFIX = "e2b_"
 DISPLAY_DIGITS = 6
 _KEY = re.compile(r"(?:e2b_|hopx_live_|hopx_test_)([0-9a-f]{40})")
@@ -28,14 +31,18 @@ class ApiKey:
     created_at: float
     last_used_at: float | None = None
     revoked_at: float | None = None
+    quota: Quota = UNLIMITED
+    rates: Rates = GENEROUS
 
 
 @dataclass(frozen=True)
 class Principal:
-    """Who is asking."""
+    """Who is asking, and how much of it."""
 
     key_id: str
     organization_id: int
+    quota: Quota = UNLIMITED
+    rates: Rates = GENEROUS
 
 
 SYSTEM = Principal(key_id="system", organization_id=0)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from .errors import InvalidInput
+from .sandbox import InboundAuth
 
 MAX_VARIABLES = 1000  # what the agent takes, docs/agent-protocol.md
 MAX_VARIABLES_BYTES = 1024 * 1024
@@ -19,7 +21,28 @@ class CreateOrder:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     internet_access: bool = True
     region: str | None = None
+    inbound_auth: InboundAuth = InboundAuth.TOKEN
+    size: Mapping[str, int] = field(default_factory=dict)
+    """Resources asked for by name, where they are to differ from the template's."""
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+_REGION = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+def check_region_name(region: str) -> None:
+    if not _REGION.fullmatch(region):
+        raise InvalidInput("a region's name has 1 to 64 letters, digits, '-', '_' and '.'", field="region")
+
+
+def check_region(region: str | None, known: Collection[str]) -> None:
+    """None is any."""
+    if region is None or region in known:
+        return
+    names = sorted(known)
+    raise InvalidInput(
+        f"Region '{region[:64]}' does not exist; there is {', '.join(names)}", field="region", regions=names
+    )
 
 
 def check_env(env: Mapping[str, str]) -> None:

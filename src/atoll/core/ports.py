@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,6 +10,8 @@ from .audit import AuditEntry
 from .keys import ApiKey
 from .lifecycle import State
 from .limits import Limits
+from .quota import Quota, Used
+from .rates import Rates
 from .sandbox import Sandbox
 from .template import Template
 
@@ -98,7 +100,7 @@ class Node(Protocol):
 
 class Placement(Protocol):
     def place(self, template: str, region: str | None) -> Node:
-        """The machine for a new sandbox; `Unavailable` when there is none."""
+        """The machine for a new sandbox; `Unavailable` when there is none, `InvalidInput` for a region without any."""
         ...
 
     def node(self, node_id: str) -> Node:
@@ -120,8 +122,16 @@ class SandboxFilter:
     region: str | None = None
 
 
+Admit = Callable[[Used], None]
+"""Raises when what is used already leaves no room."""
+
+
 class SandboxRepository(Protocol):
     async def insert(self, sandbox: Sandbox) -> None: ...
+
+    async def insert_if(self, sandbox: Sandbox, admit: Admit) -> None:
+        """`admit` is told what the living sandboxes of the same key use, in the transaction that inserts."""
+        ...
 
     async def get(self, sandbox_id: str) -> Sandbox | None:
         """Tombstones included."""
@@ -149,6 +159,10 @@ class SandboxRepository(Protocol):
 
     async def tombstones(self, before: float) -> Sequence[Sandbox]: ...
 
+    async def unfinished(self, before: float) -> Sequence[Sandbox]:
+        """Those that are being created since before that."""
+        ...
+
     async def purge(self, sandbox_id: str) -> None:
         """Removes a tombstone; anything else stays."""
         ...
@@ -160,6 +174,10 @@ class KeyRepository(Protocol):
     async def by_digest(self, digest: str) -> ApiKey | None: ...
 
     async def list(self) -> Sequence[ApiKey]: ...
+
+    async def set_limits(self, key_id: str, quota: Quota, rates: Rates) -> bool:
+        """False when there is no such key."""
+        ...
 
     async def set_used(self, key_id: str, at: float) -> None: ...
 

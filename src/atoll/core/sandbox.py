@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 from .lifecycle import EXECUTING, State
 from .limits import Limits
+
+
+class InboundAuth(StrEnum):
+    """Who may reach the programs that listen in a sandbox; its agent is never public."""
+
+    TOKEN = "token"  # noqa: S105 - a name
+    PUBLIC = "public"
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,9 @@ class Sandbox:
     """When a clock is to be looked at next; see `core/clocks.py`."""
     lease_until: float | None = None
     """None: as long as the lease of its node."""
+    inbound_auth: InboundAuth = InboundAuth.TOKEN
+    agent_per_minute: int | None = None
+    """The rate limit of its key for calls to its agent, as it was at the birth: the route carries it to the edge."""
     socket: str = ""
     reason: str = ""
     """Why it is in `error`."""

@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .uplink import NO_UPLINK, Uplink
+
 
 @dataclass(frozen=True)
 class Places:
@@ -32,6 +34,10 @@ class Places:
         return self.run / "node.sock"
 
     @property
+    def dial_socket(self) -> Path:
+        return self.run / "dial.sock"
+
+    @property
     def launcher_socket(self) -> Path:
         return self.run / "launcher.sock"
 
@@ -42,6 +48,10 @@ class Places:
     @property
     def database(self) -> Path:
         return self.data / "server" / "atoll.db"
+
+    @property
+    def tls(self) -> Path:
+        return self.data / "tls"
 
     @property
     def first_key(self) -> Path:
@@ -74,10 +84,18 @@ class Reserves:
 
 
 @dataclass(frozen=True)
+class TlsFiles:
+    cert: Path
+    key: Path
+
+
+@dataclass(frozen=True)
 class ServerSettings:
     places: Places
     public_url: str
     """What clients reach, without a trailing slash: http://127.0.0.1:8080"""
+    domain: str | None = None
+    """Sandboxes have names below it, on the same scheme and port as `public_url`."""
     region: str = "local"
     clocks: Clocks = field(default_factory=Clocks)
 
@@ -89,6 +107,13 @@ class EdgeSettings:
     port: int
     listen_fd: int | None = None
     """An inherited listening socket to serve instead of binding one: its queue outlives an edge that is replaced."""
+    domain: str | None = None
+    region: str = "local"
+    tls: TlsFiles | None = None
+    plain_for_all: bool = False
+    """Plain HTTP also from other machines, though there is TLS: a proxy stands in front."""
+    callback_ca: Path | None = None
+    """Certificates that call-backs trust beside the system's."""
 
 
 @dataclass(frozen=True)
@@ -98,3 +123,6 @@ class NodeSettings:
     reserves: Reserves = field(default_factory=Reserves)
     warm: tuple[str, ...] = ()
     """Templates whose zygotes are made at the start, not with the first sandbox."""
+    uplink: Uplink = NO_UPLINK
+    open_ranges: str = ""
+    """Internal networks that sandboxes may reach all the same, separated by commas."""

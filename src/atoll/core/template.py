@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .limits import Limits
+from .limits import LARGEST, SMALLEST, Limits, Size
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Template:
     workdir: str = "/workspace"
     env: dict[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    min_size: Size = SMALLEST
+    max_size: Size = LARGEST
     created_at: float = 0.0
     """Unix seconds."""
 
@@ -38,6 +40,8 @@ class Template:
     def from_wire(cls, data: dict[str, Any]) -> Template:
         known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
         known["limits"] = Limits.from_wire(known.get("limits", {}))
+        for name in known.keys() & {"min_size", "max_size"}:
+            known[name] = Size.from_wire(known[name])
         for name in ("layers", "features", "tags", "preload"):
             known[name] = tuple(known.get(name, ()))
         return cls(**known)

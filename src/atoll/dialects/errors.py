@@ -1,8 +1,9 @@
 """One table: what each kind of error looks like in each dialect.
 
-HopX's clients repeat a request that is answered with 429 or 5xx, up to four times, so only kinds that mean "nothing has
-happened, try again" are there. A capacity error is a 403 whose message says "limit": that is how the Python client
-knows it. The surface that HopX serves inside sandboxes has kinds of its own, in `edge/hopx/errors.py`.
+HopX's clients repeat a request that is answered with 429 or 5xx (the JS client: any 5xx), up to four times, so only
+kinds that mean "nothing has happened, try again" are there. A capacity error is a 403 whose message says "limit": that
+is how the Python client knows it. The surface that HopX serves inside sandboxes has kinds of its own, in
+`edge/hopx/errors.py`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ TABLE: dict[ErrorKind, dict[Dialect, Cell]] = {
     _K.CAPACITY_EXCEEDED: {_HOPX: Cell(403, "RESOURCE_LIMIT_ERROR")},
     _K.RATE_LIMITED: {_HOPX: Cell(429, "RATE_LIMIT_EXCEEDED")},
     _K.UNAVAILABLE: {_HOPX: Cell(503, "SERVICE_UNAVAILABLE")},
-    _K.UNSUPPORTED: {_HOPX: Cell(501, "NOT_SUPPORTED")},
+    _K.UNSUPPORTED: {_HOPX: Cell(400, "NOT_SUPPORTED")},  # the JS client repeats a 501
     _K.INTERNAL: {_HOPX: Cell(500, "INTERNAL_ERROR")},
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import secrets
 from collections.abc import Callable
@@ -17,13 +18,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from atoll.control.rates import refuse_over
 from atoll.control.services import Services
 from atoll.core.audit import Caller
 from atoll.core.errors import AtollError, InternalError, InvalidInput, NotFound
+from atoll.core.rates import Kind, Verdict
 
 log = logging.getLogger(__name__)
 
-MAX_BODY = 2 * 1024 * 1024  # the largest legal body is a create with 1 MiB of variables, escaped
+MAX_BODY = 7 * 1024 * 1024  # the largest legal body is a create with 1 MiB of variables: JSON may write a byte in six
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 Json = dict[str, Any]  # Any: JSON values
@@ -56,9 +59,29 @@ def credential(request: Request) -> str | None:
     return token.strip() if scheme.lower() == "bearer" else None
 
 
-async def caller(request: Request) -> Caller:
+async def caller(request: Request, *kinds: Kind) -> Caller:
+    """Called first by every route: before its key is known and has a call left, nothing of a request is looked at."""
     principal = await services(request).keys.authenticate(credential(request))
+    found = services(request).rates.draw(principal, Kind.CONTROL, *kinds)
+    request.scope["rate_headers"] = rate_headers(found)
+    refuse_over(found)
     return Caller(principal, request_id(request), request.headers.get("x-forwarded-for"))
+
+
+def rate_headers(found: Verdict | None) -> dict[str, str]:
+    if found is None:
+        return {}
+    headers = {
+        "X-RateLimit-Limit": str(found.limit),
+        "X-RateLimit-Remaining": str(found.remaining),
+        "X-RateLimit-Reset": str(math.ceil(found.full_at)),
+    }
+    return {**headers, "Retry-After": str(found.retry_after_s)} if found.retry_after_s else headers
+
+
+async def waits(request: Request) -> bool:
+    """Whether the client is still there; asked after its body has been read."""
+    return not await request.is_disconnected()
 
 
 def answer(content: Json, status: int = 200) -> Response:
@@ -67,18 +90,19 @@ def answer(content: Json, status: int = 200) -> Response:
 
 
 class RequestScope:
-    """Outermost: gives each request an id (the edge's, when it sent one), shows it in the answer, and logs under it
-    what nobody caught; the answer to that is in `handle_errors`."""
+    """Outermost: gives each request an id (the edge's, when it sent one), shows it and its key's rate in the
+    answer, and logs under it what nobody caught; the answer to that is in `handle_errors`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         identity = scope["request_id"] = _given_id(scope) or "req_" + secrets.token_hex(12)
+        scope["rate_headers"] = {}
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(raw=message["headers"])["X-Request-ID"] = identity
+                MutableHeaders(raw=message["headers"]).update({"X-Request-ID": identity, **scope["rate_headers"]})
             await send(message)
 
         try:

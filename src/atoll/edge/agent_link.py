@@ -14,21 +14,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 from yarl import URL
 
 from atoll.wire.frames import FrameDecoder, FrameError
 
+from .cpu_usage import CpuUsage
 from .frames_in import Frame, parse_json
 
 MAX_JSON = 64 * 1024 * 1024
 MAX_ERROR = 64 * 1024
 MAX_OPEN_CALLS = 256
+LATEST_CALLS = 256
 SLICE = 256 * 1024
 CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 30.0
@@ -65,6 +67,11 @@ class TooManyCalls(AgentError):
     pass
 
 
+class Open(Protocol):
+    def break_off(self) -> None:
+        """For whoever waits for more of it."""
+
+
 class Answer:
     """An answer whose head has come. Leaving it before its end closes the connection, which ends the work inside."""
 
@@ -90,7 +97,7 @@ class Answer:
             return
         self._closed = True
         self._link.answers.discard(self)
-        self._link.open_calls -= 1
+        self._link.leave()
         if self._response.content.at_eof():
             self._response.release()
         else:
@@ -166,13 +173,15 @@ class AgentLink:
     """One per sandbox and incarnation: a pool of kept-alive connections, and counts for its metrics."""
 
     def __init__(self, socket: str, max_open_calls: int = MAX_OPEN_CALLS) -> None:
+        self.socket = socket
         self.open_calls = 0
         self.calls: Counter[str] = Counter()
         self.errors = 0
-        self.executions = 0
-        self.executing = 0
         self.seconds: defaultdict[str, float] = defaultdict(float)
-        self.answers: set[Answer] = set()
+        self.latest: deque[float] = deque(maxlen=LATEST_CALLS)
+        """Seconds that each of the last calls took."""
+        self.cpu_usage = CpuUsage()
+        self.answers: set[Open] = set()
         """Those whose end has not come."""
         self._max_open_calls = max_open_calls
         self._tasks: set[asyncio.Task[None]] = set()
@@ -233,18 +242,24 @@ class AgentLink:
         body: Body = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        if self.open_calls >= self._max_open_calls:
-            raise TooManyCalls(f"more than {self._max_open_calls} calls open at once")
-        self.open_calls += 1
+        self.enter()
         try:
             answer = Answer(self, await self._send(method, path, query, json, body, headers))
         except BaseException:
-            self.open_calls -= 1
+            self.leave()
             raise
         if answer.status < 400:
             return answer
         async with answer:
             raise await _refusal(answer)
+
+    def enter(self) -> None:
+        if self.open_calls >= self._max_open_calls:
+            raise TooManyCalls(f"more than {self._max_open_calls} calls open at once")
+        self.open_calls += 1
+
+    def leave(self) -> None:
+        self.open_calls -= 1
 
     async def _send(
         self,
@@ -280,10 +295,13 @@ async def _slices(data: bytes) -> AsyncIterator[bytes]:
 
 async def _refusal(answer: Answer) -> AgentError:
     try:
-        data = await answer.json(MAX_ERROR)
+        return refusal_of(answer.status, await answer.json(MAX_ERROR))
     except AgentMisbehaved as error:
         return error
+
+
+def refusal_of(status: int, data: Object) -> AgentError:
     kind, message = data.get("kind"), data.get("message")
     if not isinstance(kind, str) or not isinstance(message, str):
-        return AgentMisbehaved(f"a status {answer.status} without kind and message")
+        return AgentMisbehaved(f"a status {status} without kind and message")
     return AgentRefused(kind, message[:4096])

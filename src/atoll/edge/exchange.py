@@ -21,6 +21,10 @@ class Exchange:
     id: str = field(default_factory=new_request_id)
     begun: bool = False
     """The head of an answer is out: from here on a failure can only cut it off."""
+    last: bool = False
+    """The connection carries no further request."""
+    marks: dict[str, str] = field(default_factory=dict)
+    """Headers of the answer, whatever it is."""
 
     @property
     def path(self) -> str:
@@ -30,6 +34,9 @@ class Exchange:
     def sign(self, response: web.StreamResponse) -> None:
         response.headers.setdefault("X-Request-ID", self.id)
         response.headers["Server"] = SERVER
+        response.headers.update(self.marks)
+        if self.last:
+            response.force_close()
 
     async def begin(self, response: web.StreamResponse) -> None:
         self.sign(response)

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from atoll.core.errors import AtollError
 
+from . import ingress, pages
 from .activity import Activity
 from .agent_link import AgentError, AgentGone, AgentLink
 from .auth import Authenticator, Unauthorized
@@ -19,16 +20,25 @@ from .exchange import Exchange
 from .hopx import surface
 from .hopx.call import Call, answer, timestamp
 from .hopx.errors import FROM_CORE, Kind, SurfaceError, body, from_agent, sandbox_not_found
+from .hopx.webhooks import Webhooks
+from .ingress import Visit
+from .pages import Failure, PortError
+from .ports_link import PortsLink
 from .proxy import forward
+from .rate import CallRates
 from .routes import Route, Routes, RouteState
 from .routing import (
     AgentSurface,
     ControlPlane,
     Landing,
+    Names,
+    NoSuchPort,
     NoSuchSandbox,
+    Port,
     Target,
     TokenSocket,
     Unknown,
+    WebHost,
     changed_sandbox,
     classify,
 )
@@ -49,10 +59,11 @@ NOT_RUNNING = {
 
 
 class AgentLinks:
-    """A link per sandbox, closed when its route goes or points elsewhere."""
+    """Links per sandbox, closed when its route goes or points elsewhere."""
 
     def __init__(self) -> None:
         self._links: dict[str, AgentLink] = {}
+        self._ports: dict[str, PortsLink] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def to(self, route: Route) -> AgentLink:
@@ -61,28 +72,44 @@ class AgentLinks:
             link = self._links[route.id] = AgentLink(route.socket)
         return link
 
+    def to_ports(self, route: Route) -> PortsLink:
+        link = self._ports.get(route.id)
+        if link is None:
+            link = self._ports[route.id] = PortsLink(route.socket)
+        return link
+
     def drop(self, sandbox_id: str) -> None:
-        link = self._links.pop(sandbox_id, None)
-        if link is not None:
-            task = asyncio.create_task(link.close())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+        for link in (self._links.pop(sandbox_id, None), self._ports.pop(sandbox_id, None)):
+            if link is not None:
+                task = asyncio.create_task(link.close())
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
-        for sandbox_id in list(self._links):
+        for sandbox_id in self._links.keys() | self._ports.keys():
             self.drop(sandbox_id)
         await asyncio.gather(*self._closing, return_exceptions=True)
 
 
 class Front:
     def __init__(
-        self, server: ServerLink, routes: Routes, links: AgentLinks, auth: Authenticator, activity: Activity
+        self,
+        server: ServerLink,
+        routes: Routes,
+        links: AgentLinks,
+        auth: Authenticator,
+        activity: Activity,
+        webhooks: Webhooks,
+        names: Names = Names(),  # noqa: B008 - frozen
     ) -> None:
         self._server = server
         self._routes = routes
         self._links = links
         self._auth = auth
         self._activity = activity
+        self._webhooks = webhooks
+        self._names = names
+        self._rates = CallRates()
         self._open_sockets: set[web.WebSocketResponse] = set()
 
     async def close_sockets(self, code: int) -> None:
@@ -108,14 +135,14 @@ class Front:
 
     async def _answer(self, exchange: Exchange) -> web.StreamResponse:
         headers = exchange.request.headers
-        target = classify(headers.get("Host", ""), headers, exchange.path)
+        target = classify(headers.get("Host", ""), headers, exchange.path, self._names)
         try:
             await exchange.admit_body()
             response = await self._serve(target, exchange)
         except Exception as error:
             if exchange.begun:
                 return _cut_off(exchange, error)
-            response = _refusal(_translate(error, exchange.id), target, exchange.id)
+            response = _refusal(_translate(error, exchange.id), target, exchange)
         if not exchange.begun:
             exchange.sign(response)
         return response
@@ -126,12 +153,18 @@ class Front:
                 return await self._agent(exchange, sandbox_id, path)
             case ControlPlane():
                 return await self._control(exchange)
+            case Port(sandbox_id=sandbox_id, port=port, path=path, mount=mount):
+                return await self._port(exchange, sandbox_id, port, path, mount)
+            case WebHost(sandbox_id=sandbox_id, path=path):
+                return await self._web_host(exchange, sandbox_id, path)
             case TokenSocket(path=path):
                 return await self._agent(exchange, self._auth.subject(exchange.request.headers), path)
             case Landing():
                 return _landing(exchange.request)
             case NoSuchSandbox(sandbox_id=sandbox_id):
                 raise sandbox_not_found(sandbox_id)
+            case NoSuchPort(text=text):
+                raise PortError(Failure.NO_SUCH_PORT, f"{text} is no port: they go from 1 to 65535")
             case Unknown():
                 raise SurfaceError(Kind.NO_SUCH_ROUTE, "There is nothing at this path; the API is below /v1/")
             case _:
@@ -147,7 +180,9 @@ class Front:
     async def _agent(self, exchange: Exchange, sandbox_id: str, path: str) -> web.StreamResponse:
         authorized = await self._authorize(exchange.request, sandbox_id, path)
         route = await self._route(sandbox_id)
-        call = Call(exchange, route, self._links.to(route), authorized, self._open_sockets)
+        if authorized:
+            self._rates.admit(route, exchange.marks)
+        call = Call(exchange, route, self._links.to(route), self._webhooks, authorized, self._open_sockets)
         # A probe that anybody can send keeps no sandbox alive.
         with self._activity.call(sandbox_id) if authorized else nullcontext():
             try:
@@ -156,6 +191,36 @@ class Front:
                 if exchange.begun:
                     raise
                 raise await self._explain(error, sandbox_id) from error
+
+    async def _web_host(self, exchange: Exchange, sandbox_id: str, path: str) -> web.StreamResponse:
+        """The agent's paths are for who holds the sandbox's token; for anybody else they are the program's."""
+        agents = path != "/" and surface.find(path) is not None
+        if agents and self._auth.holds_token(exchange.request.headers, sandbox_id):
+            return await self._agent(exchange, sandbox_id, path)
+        return await self._port(exchange, sandbox_id, None, path, "")
+
+    async def _port(
+        self, exchange: Exchange, sandbox_id: str, port: int | None, path: str, mount: str
+    ) -> web.StreamResponse:
+        spent = await self._enter(exchange.request, sandbox_id)
+        route = await self._route(sandbox_id)
+        visit = Visit(exchange, self._links.to_ports(route), self._links.to(route), port, path, mount, spent)
+        with self._activity.call(sandbox_id):
+            try:
+                return await ingress.serve(visit)
+            except AgentError as error:
+                if exchange.begun:
+                    raise
+                raise await self._explain(error, sandbox_id) from error
+
+    async def _enter(self, request: web.BaseRequest, sandbox_id: str) -> frozenset[str]:
+        """The headers that hold credentials of ours."""
+        door = await self._auth.door(request.headers, sandbox_id)
+        if door.refusal is not None:
+            route = await self._routes.find(sandbox_id)
+            if route is None or not route.public:
+                raise door.refusal
+        return door.spent
 
     async def _route(self, sandbox_id: str) -> Route:
         """A table that says no may be behind, so the server is asked. One that says yes a dead socket corrects."""
@@ -211,7 +276,10 @@ def _translate(error: Exception, request_id: str) -> SurfaceError:
             return SurfaceError(Kind.INTERNAL, f"Internal error; its cause is in the log under {request_id}")
 
 
-def _refusal(error: SurfaceError, target: Target, request_id: str) -> web.Response:
+def _refusal(error: SurfaceError, target: Target, exchange: Exchange) -> web.Response:
+    request_id = exchange.id
+    if isinstance(target, Port | WebHost | NoSuchPort | NoSuchSandbox):
+        return pages.refusal(error, exchange.request, request_id)
     rendered = body(error, request_id, timestamp())
     if isinstance(target, ControlPlane | Unknown | Landing):
         rendered["error"] = {name: rendered[name] for name in ("message", "code", "request_id", "details")}

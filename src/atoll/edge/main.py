@@ -20,9 +20,15 @@ from atoll.core.settings import EdgeSettings
 
 from .activity import Activity
 from .auth import Authenticator
+from .dialer import NodeDialer
 from .front import AgentLinks, Front
+from .hopx.webhooks import Webhooks
+from .listener import Listener
+from .outbound import trusting
 from .routes import Routes
+from .routing import Names
 from .server_link import ServerLink
+from .tls import TlsSource
 from .tokens import TokenVerifier
 
 log = logging.getLogger("atoll.edge")
@@ -69,7 +75,9 @@ async def serving(settings: EdgeSettings) -> AsyncIterator[RunningEdge]:
     async with ServerLink(settings.places.server_socket) as server:
         routes = Routes(server, on_change=links.drop, on_ready=activity.report_open_again)
         auth = Authenticator(TokenVerifier(settings.places.token_key), server.authenticate)
-        front = Front(server, routes, links, auth, activity)
+        webhooks = Webhooks(NodeDialer(settings.places.dial_socket), trusting(settings.callback_ca))
+        names = Names(settings.domain, settings.region)
+        front = Front(server, routes, links, auth, activity, webhooks, names)
         loops = asyncio.gather(routes.follow(), _report(server, activity))
         try:
             async with _listening(front, settings) as port:
@@ -78,6 +86,7 @@ async def serving(settings: EdgeSettings) -> AsyncIterator[RunningEdge]:
             loops.cancel()
             with suppress(asyncio.CancelledError, Exception):
                 await loops
+            await webhooks.close()
             await links.close()
 
 
@@ -104,15 +113,19 @@ async def _listening(front: Front, settings: EdgeSettings) -> AsyncIterator[int]
     )
     runner = web.ServerRunner(server, shutdown_timeout=DRAIN_S)
     await runner.setup()
-    try:
-        await _site(runner, settings).start()
-        yield runner.addresses[0][1]
-    finally:
-        await front.close_sockets(WSCloseCode.GOING_AWAY)
-        await runner.cleanup()
+    tls = TlsSource(settings.tls.cert, settings.tls.key) if settings.tls else None
+    with _socket(settings) as sock:
+        listener = Listener(sock, server, tls, settings.plain_for_all)
+        listener.start()
+        try:
+            yield sock.getsockname()[1]
+        finally:
+            await listener.stop()
+            await front.close_sockets(WSCloseCode.GOING_AWAY)
+            await runner.cleanup()
 
 
-def _site(runner: web.ServerRunner, settings: EdgeSettings) -> web.BaseSite:
-    if settings.listen_fd is None:
-        return web.TCPSite(runner, settings.host, settings.port, backlog=BACKLOG)
-    return web.SockSite(runner, socket.socket(fileno=os.dup(settings.listen_fd)), backlog=BACKLOG)
+def _socket(settings: EdgeSettings) -> socket.socket:
+    if settings.listen_fd is not None:
+        return socket.socket(fileno=os.dup(settings.listen_fd))
+    return socket.create_server((settings.host, settings.port), backlog=BACKLOG)

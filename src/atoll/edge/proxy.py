@@ -28,9 +28,8 @@ HOP_BY_HOP = frozenset(
     )
 )  # RFC 9110, 7.6.1
 # What a client claims about hops before us is not passed on: the server believes these names.
-CLAIMS = frozenset(
-    ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "x-request-id")
-)
+CLAIMS = frozenset(("forwarded", "x-real-ip", "x-request-id"))
+CLAIM_PREFIX = "x-forwarded-"
 ANSWER_DROPS = HOP_BY_HOP | {"date", "server"}
 
 
@@ -51,15 +50,25 @@ async def forward(exchange: Exchange, server: ServerLink) -> web.StreamResponse:
         return await _relay(exchange, answer)
 
 
-def forwarded_headers(request: web.BaseRequest, request_id: str) -> CIMultiDict[str]:
-    named = {name.strip().lower() for name in request.headers.get("Connection", "").split(",")}
-    dropped = HOP_BY_HOP | CLAIMS | named
-    headers = CIMultiDict((name, value) for name, value in request.headers.items() if name.lower() not in dropped)
+def forwarded_headers(
+    request: web.BaseRequest, request_id: str, secrets: frozenset[str] = frozenset()
+) -> CIMultiDict[str]:
+    named = {name.strip().lower() for line in request.headers.getall("Connection", ()) for name in line.split(",")}
+    dropped = HOP_BY_HOP | named - {"content-length", "host"} | secrets
+    headers = CIMultiDict(
+        (name, value) for name, value in request.headers.items() if name.lower() not in dropped and not is_claim(name)
+    )
     headers["X-Forwarded-For"] = request.remote or "unknown"
     headers["X-Forwarded-Host"] = request.headers.get("Host", "")
     headers["X-Forwarded-Proto"] = request.scheme
     headers["X-Request-ID"] = request_id
     return headers
+
+
+def is_claim(name: str) -> bool:
+    """However it is spelt: WSGI servers read `_` as `-`."""
+    name = name.lower().replace("_", "-")
+    return name in CLAIMS or name.startswith(CLAIM_PREFIX)
 
 
 async def _body(request: web.BaseRequest) -> object:

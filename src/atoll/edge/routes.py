@@ -38,6 +38,12 @@ class Route:
     socket: str
     workdir: str = "/workspace"
     python: bool = True
+    internet_access: bool = False
+    public: bool = False
+    """Its ports are open to everybody; the agent never is."""
+    key: str = ""
+    """The id of the API key that made it: its sandboxes share one rate."""
+    calls_per_minute: int | None = None
 
     @classmethod
     def from_wire(cls, data: Message) -> Route:
@@ -51,6 +57,10 @@ class Route:
             socket=str(data.get("socket") or ""),
             workdir=str(data.get("workdir") or "/workspace"),
             python=bool(data.get("python", True)),
+            internet_access=data.get("internet_access") is True,
+            public=data.get("inbound_auth") == "public",
+            key=str(data.get("key") or ""),
+            calls_per_minute=None if data.get("calls_per_minute") is None else int(data["calls_per_minute"]),
         )
 
 

@@ -2,12 +2,20 @@
 
 Rules, first match wins:
 
+    host PORT-ID.DOMAIN or PORT-ID.REGION.DOMAIN   that port of the sandbox; 7777 is its agent surface
+    host ID.DOMAIN or ID.REGION.DOMAIN             its web port, and its agent surface for who has its token
+    any other host below DOMAIN                    no sandbox; the control plane is never there
     GET /                                          a friendly page
+    /v1/sandboxes/ID/metrics/stream                that sandbox's figures, which are the edge's to ask for
     /health, /v1/…                                 the control plane
+    /s/ID/PORT, /s/ID/PORT/…                       that port of the sandbox
     /s/ID, /s/ID/…                                 that sandbox's agent surface
     /terminal, /execute/stream, /files/watch       a sandbox WebSocket whose client lost the path prefix;
                                                    the bearer token says which sandbox
     anything else                                  unknown
+
+On a sandbox's own host a leading `/x.vms.hopx.dev` is no part of the path: HopX's clients derive the names of ports
+only from a URL that ends in it.
 
 `/internal/…` is for the edge alone. A path with `.` or `..` segments (also percent-encoded) is never forwarded: some
 client or server on the way would normalise it into a path that was not checked here.
@@ -15,6 +23,7 @@ client or server on the way would normalise it into a path that was not checked 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
@@ -23,6 +32,20 @@ from atoll.core.ids import is_sandbox_id
 
 _CHANGES_NO_ROUTE = ("/timeout", "/token/refresh")
 SOCKET_PATHS = frozenset(("/terminal", "/execute/stream", "/files/watch"))
+AGENT_PORT = 7777
+SUFFIX = "/x.vms.hopx.dev"
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
+_LABEL = re.compile(r"(?:([0-9]+)-)?([a-z0-9-]+)")
+_FIGURES = re.compile(r"/v1/sandboxes/([a-z0-9]+)/metrics/stream")
+_HOST = re.compile(r"([a-z0-9._-]{1,253})(?::[0-9]{1,5})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What this installation is called from outside."""
+
+    domain: str | None = None
+    region: str = "local"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +62,30 @@ class Landing:
 class AgentSurface:
     sandbox_id: str
     path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A program that listens in the sandbox."""
+
+    sandbox_id: str
+    port: int
+    path: str
+    mount: str = ""
+    """What stands before `path` in the URL of a sandbox without a host of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebHost:
+    """The sandbox's own host: which port, and whether it is the agent, is not in the name."""
+
+    sandbox_id: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoSuchPort:
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +106,27 @@ class Unknown:
     pass
 
 
-Target = ControlPlane | Landing | AgentSurface | TokenSocket | NoSuchSandbox | Unknown
+Target = ControlPlane | Landing | AgentSurface | Port | WebHost | TokenSocket | NoSuchSandbox | NoSuchPort | Unknown
 
 _CONTROL = ControlPlane()
 _LANDING = Landing()
 _UNKNOWN = Unknown()
 
 
-def classify(host: str, headers: Mapping[str, str], path: str) -> Target:
-    """`path` is the raw request target without its query. `host` and `headers` will tell preview URLs apart."""
+def classify(host: str, headers: Mapping[str, str], path: str, names: Names = Names()) -> Target:
+    """`path` is the raw request target without its query."""
+    del headers  # which will name sandboxes too
+    label = _sandbox_label(host, names)
+    if label is not None:
+        return _host_target(label, path)
     if path.startswith("/s/"):
         return _sandbox_target(path)
     if path == "/":
         return _LANDING
     if path == "/health":
         return _CONTROL
+    if (watched := _FIGURES.fullmatch(path)) and is_sandbox_id(watched[1]):
+        return AgentSurface(watched[1], "/metrics/stream")
     if path.startswith("/v1/"):
         return _UNKNOWN if has_dot_segment(path) else _CONTROL
     if path in SOCKET_PATHS:
@@ -88,11 +141,49 @@ def changed_sandbox(method: str, path: str) -> str | None:
     return next((segment for segment in path.split("/") if is_sandbox_id(segment)), None)
 
 
+def _sandbox_label(host: str, names: Names) -> str | None:
+    """The labels before the domain, without the region; None outside the domain and for the domain itself."""
+    match = _HOST.fullmatch(host.lower())
+    if names.domain is None or match is None:
+        return None
+    name = match[1].removesuffix(".")
+    if not name.endswith(f".{names.domain}"):
+        return None
+    return name.removesuffix(f".{names.domain}").removesuffix(f".{names.region}")
+
+
+def _host_target(label: str, path: str) -> Target:
+    match = _LABEL.fullmatch(label)
+    if match is None or not is_sandbox_id(match[2]):
+        return NoSuchSandbox(label[:64])
+    port, sandbox_id = match.groups()
+    if not path.startswith("/"):
+        return _UNKNOWN
+    path = _without_suffix(path)
+    return WebHost(sandbox_id, path) if port is None else _port_target(sandbox_id, port, path, "")
+
+
+def _without_suffix(path: str) -> str:
+    rest = path.removeprefix(SUFFIX)
+    return path if rest and not rest.startswith("/") else rest or "/"
+
+
 def _sandbox_target(path: str) -> Target:
     sandbox_id, slash, rest = path[3:].partition("/")
     if not is_sandbox_id(sandbox_id):
         return NoSuchSandbox(sandbox_id[:64])
+    port, more, inside = rest.partition("/")
+    if port.isascii() and port.isdigit():
+        return _port_target(sandbox_id, port, more + inside, f"/s/{sandbox_id}/{port}")
     return AgentSurface(sandbox_id, f"/{rest}" if slash else "/")
+
+
+def _port_target(sandbox_id: str, port: str, path: str, mount: str) -> Target:
+    if not _PORT.fullmatch(port) or int(port) > 65535:
+        return NoSuchPort(port[:64])
+    if int(port) == AGENT_PORT:
+        return AgentSurface(sandbox_id, path or "/")
+    return Port(sandbox_id, int(port), path, mount)
 
 
 def has_dot_segment(path: str) -> bool:

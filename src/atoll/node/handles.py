@@ -57,6 +57,7 @@ class Handle:
     """The disk's key under the node's master key."""
     wrapped_env: str = field(default="", repr=False)
     """The variables it was created with, likewise: they may be secrets, and `start` needs them again."""
+    internet_access: bool = False
     engine: EngineHandle | None = None
 
     @property

@@ -36,9 +36,10 @@ def python_environment() -> dict[str, str]:
     return {"PATH": PATH, "LANG": "C.UTF-8", "PYTHONPATH": str(package.parent), "PYTHONUNBUFFERED": "1"}
 
 
-def launcher_command(places: Places) -> list[str]:
-    arguments = ("--socket", places.launcher_socket, "--run", places.run, "--installation", places.installation)
-    return python_command(MODULE, *map(str, arguments))
+def launcher_command(places: Places, uplink: str = "none", open_ranges: str = "") -> list[str]:
+    place = ("--socket", places.launcher_socket, "--run", places.run, "--installation", places.installation)
+    network = ("--uplink", uplink, f"--open-ranges={open_ranges}")
+    return python_command(MODULE, *map(str, place), *network)
 
 
 async def start_launcher(places: Places, command: list[str] | None = None) -> subprocess.Popen[bytes]:

@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
+import subprocess
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,7 +19,9 @@ import atoll
 from atoll.core.errors import AtollError, InvalidInput, Unavailable
 from atoll.core.ids import is_sandbox_id
 from atoll.core.limits import Limits
+from atoll.core.reach import parse_open_ranges
 from atoll.core.settings import NodeSettings, Places
+from atoll.egress.dial import Dialer, Outside
 from atoll.engines.native.version import engine_version
 from atoll.rpc import Connection, RpcServer, serve
 from atoll.storage.keys import master_key
@@ -25,8 +29,10 @@ from atoll.storage.runtime import current, runtime_argv
 
 from .capacity import capacity
 from .catalogue import Catalogue
+from .dial_server import DialServer
 from .disks import SealedDisks
 from .handles import HandleStore
+from .launcher_process import launcher_command, start_launcher
 from .native_engine import NativeEngine
 from .sandboxes import Order, Sandboxes
 from .slots import SlotPool
@@ -46,11 +52,13 @@ class Node:
         self._settings = settings
         self._places = places
         self._catalogue = Catalogue(places.data / "node" / "templates")
-        self._engine = engine or native_engine(places, lambda *exited: self._sandboxes.exited(*exited))
+        self._engine = engine or native_engine(settings, lambda *exited: self._sandboxes.exited(*exited))
         disks = SealedDisks(places.data / "node", master_key(places.data / "node" / "master.key"))
         self._slots = SlotPool(self._engine, disks)
         handles = HandleStore(places.data / "node" / "sandboxes")
         self._sandboxes = Sandboxes(places, self._engine, handles, disks, self._catalogue, self._emit, self._slots)
+        self._outward = Dialer(Outside.of(settings.uplink, parse_open_ranges(settings.open_ranges)))
+        self._dials = DialServer(places.dial_socket, self._dial)
         self._server: RpcServer | None = None
         self._stopping = False
         self._methods: dict[str, Callable[[Params], Awaitable[Params]]] = {
@@ -73,6 +81,7 @@ class Node:
         await self._engine.connect()
         await self._sandboxes.recover()
         self._slots.open()
+        self._dials.open()
         self._server = await serve(self._places.node_socket, self._answer)
         warming = asyncio.create_task(self._warm())
         keeping = asyncio.create_task(self._keep_engine())
@@ -80,6 +89,7 @@ class Node:
             await stop.wait()
         finally:
             await self._server.close()
+            await self._dials.close()
             for task in (warming, keeping):
                 task.cancel()
             await asyncio.gather(warming, keeping, return_exceptions=True)
@@ -93,6 +103,10 @@ class Node:
         except KeyError:
             raise InvalidInput(f"no method {method!r}") from None
         return await act(params)
+
+    async def _dial(self, sandbox_id: str, host: str, port: int) -> socket.socket:
+        self._sandboxes.require_internet(sandbox_id)
+        return await self._outward.dial(host, port)
 
     async def _hello(self, _: Params) -> Params:
         return {
@@ -159,13 +173,17 @@ class Node:
             await self._engine.close()
 
 
-def native_engine(places: Places, on_exit: Callable[[str, int], None]) -> NativeEngine:
+def native_engine(settings: NodeSettings, on_exit: Callable[[str, int], None]) -> NativeEngine:
+    places, uplink, open_ranges = settings.places, str(settings.uplink), settings.open_ranges
 
     def runtime() -> Any:
         directory = current(places.data)
         return directory, runtime_argv(directory)
 
-    return NativeEngine(places, engine_version(), runtime, on_exit)
+    def start(places: Places) -> Awaitable[subprocess.Popen[bytes]]:
+        return start_launcher(places, launcher_command(places, uplink, open_ranges))
+
+    return NativeEngine(places, engine_version(uplink, open_ranges), runtime, on_exit, start)
 
 
 def order_from(params: Params) -> Order:
@@ -179,6 +197,7 @@ def order_from(params: Params) -> Order:
             limits=Limits.from_wire(params.get("limits") or {}),
             hostname=str(params.get("hostname") or identity),
             env=env,
+            internet_access=params.get("internet_access") is True,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidInput("not a sandbox order") from error

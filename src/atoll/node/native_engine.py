@@ -99,6 +99,7 @@ class NativeEngine:
             "socket": str(spec.socket),
             "config": dict(spec.config),
             "slot": spec.slot,
+            "internet_access": spec.internet_access,
         }
         return await self._call("create", request, CREATE_TIMEOUT_S)
 

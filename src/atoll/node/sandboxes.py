@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from atoll.core.engine import Engine, EngineHandle, Pausable, SandboxSpec
-from atoll.core.errors import AtollError, Conflict, NotFound, Unavailable, Unsupported
+from atoll.core.errors import AtollError, Conflict, NotFound, PermissionDenied, Unavailable, Unsupported
 from atoll.core.limits import Limits
 from atoll.core.settings import Places
 from atoll.core.template import Template
@@ -74,6 +74,7 @@ class Order:
     limits: Limits
     hostname: str
     env: Mapping[str, str] = field(default_factory=dict)
+    internet_access: bool = False
 
 
 class Sandboxes:
@@ -271,11 +272,14 @@ class Sandboxes:
             config={
                 "id": handle.id,
                 "env": {**template.env, **env},
+                "template_env": dict(template.env),
                 "workdir": template.workdir,
                 "python": template.python is not None,
                 "memory_limit_bytes": handle.limits.memory_mib << 20,
+                "vcpus": handle.limits.vcpu,
             },
             slot=slot,
+            internet_access=handle.internet_access,
         )
         await self._engine.prepare(template)
         engine_handle = await self._engine.create(spec)
@@ -394,6 +398,11 @@ class Sandboxes:
     def _born(self, handle: Handle) -> Facts:
         return {"socket": str(self._places.agent_socket(handle.id)), "pid": handle.pid}
 
+    def require_internet(self, sandbox_id: str) -> None:
+        """Before a connection is made outward in a sandbox's name."""
+        if not self._known(sandbox_id).internet_access:
+            raise PermissionDenied("this sandbox was created without internet access")
+
     def _known(self, sandbox_id: str) -> Handle:
         handle = self._handles.get(sandbox_id)
         if handle is None or handle.state not in VISIBLE:
@@ -427,6 +436,7 @@ def _handle(order: Order, state: HandleState, template: Template, wrapped_key: s
         hostname=order.hostname,
         wrapped_key=wrapped_key,
         wrapped_env=wrapped_env,
+        internet_access=order.internet_access,
     )
 
 

@@ -75,8 +75,10 @@ class SlotPool:
 
     @contextlib.contextmanager
     def creating(self, template: Template, limits: Limits) -> Iterator[Ready | None]:
-        """Around a create: a ready slot if there is one, and no slot is made until it is over."""
-        self.want(template, limits)
+        """Around a create: a ready slot if there is one, and no slot is made until it is over. Slots are made ahead for
+        the template's own size alone: callers may ask for thousands of others."""
+        if _shape(template, limits) == _shape(template, template.limits):
+            self.want(template, template.limits)
         ready = self._ready.get(_shape(template, limits), [])
         self._creating += 1
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from atoll.core.errors import InvalidInput
-from atoll.core.limits import Limits
+from atoll.core.limits import LARGEST, RESOURCES, SMALLEST, Limits, Size
 from atoll.core.template import Template
 
 BUILDER = "2"  # part of every digest: raise it when the same file would now give another layer
@@ -51,6 +51,9 @@ class TemplateSpec:
     workdir: str = "/workspace"
     env: dict[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    min_size: Size = SMALLEST
+    max_size: Size = LARGEST
+    """What a caller may ask for; both may name some of the resources only."""
     display_name: str = ""
     description: str = ""
     category: str = "general"
@@ -109,7 +112,7 @@ def _spec(name: str, data: Mapping[str, Any], attachments: Mapping[str, str]) ->
         preload=_texts(data, "preload", _MODULE),
         workdir=_absolute(data.get("workdir", "/workspace"), "workdir"),
         env=_env(data.get("env", {})),
-        limits=_limits(data.get("limits", {})),
+        **_sizes(data),
         display_name=str(data.get("display_name", name)),
         description=str(data.get("description", "")),
         category=str(data.get("category", "general")),
@@ -192,6 +195,29 @@ def _limits(value: object) -> Limits:
     return Limits.from_wire(value)
 
 
+def _sizes(data: Mapping[str, Any]) -> dict[str, Any]:  # Any: keyword arguments of TemplateSpec
+    limits = _limits(data.get("limits", {}))
+    smallest = _size(data, "min_size", SMALLEST, limits, min)
+    largest = _size(data, "max_size", LARGEST, limits, max)
+    for resource in RESOURCES:
+        least, usual, most = (getattr(part, resource) for part in (smallest, limits, largest))
+        if not least <= usual <= most:
+            raise InvalidInput(
+                f"{resource}: min_size is {least}, the limit {usual}, max_size {most}: not in this order"
+            )
+    return {"limits": limits, "min_size": smallest, "max_size": largest}
+
+
+def _size(data: Mapping[str, Any], key: str, usual: Size, limits: Limits, further: Callable[[int, int], int]) -> Size:
+    """What is not named is the usual, moved as far as the template's own limit."""
+    value = data.get(key, {})
+    if not isinstance(value, dict) or value.keys() - set(RESOURCES):
+        raise InvalidInput(f"{key} names some of {', '.join(RESOURCES)}")
+    if not all(isinstance(number, int) and number > 0 for number in value.values()):
+        raise InvalidInput(f"{key} holds positive whole numbers")
+    return Size(**{name: value.get(name, further(getattr(usual, name), getattr(limits, name))) for name in RESOURCES})
+
+
 def load_directory(directory: Path) -> list[TemplateSpec]:
     attachments = {path.name: path.read_text() for path in sorted(directory.glob("*.txt"))}
     return [parse(path.read_text(), attachments) for path in sorted(directory.glob("*.yaml"))]
@@ -245,6 +271,8 @@ def template_of(step: Step, templates: Path, created_at: float) -> Template:
         workdir=spec.workdir,
         env=spec.env,
         limits=spec.limits,
+        min_size=spec.min_size,
+        max_size=spec.max_size,
         created_at=created_at,
     )
 

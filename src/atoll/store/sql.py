@@ -14,9 +14,11 @@ from sqlalchemy import Engine, RowMapping, Table, and_, bindparam, delete, func,
 from atoll.core.audit import AuditEntry
 from atoll.core.keys import ApiKey
 from atoll.core.lifecycle import State
-from atoll.core.limits import Limits
-from atoll.core.ports import NodeRecord, SandboxFilter
-from atoll.core.sandbox import Sandbox
+from atoll.core.limits import RESOURCES, Limits
+from atoll.core.ports import Admit, NodeRecord, SandboxFilter
+from atoll.core.quota import Quota, Used
+from atoll.core.rates import Rates
+from atoll.core.sandbox import InboundAuth, Sandbox
 
 from . import tables
 
@@ -42,6 +44,11 @@ TO_CHECK = (
     .limit(bindparam("most"))
 )
 SET_CHECK_AT = update(tables.sandboxes).where(_box.id == bindparam("key")).values(check_at=bindparam("at"))
+UNFINISHED = select(tables.sandboxes).where(_box.state == State.CREATING.value, _box.state_since < bindparam("before"))
+USED_BY_KEY = select(
+    func.count().label("sandboxes"),
+    *(func.coalesce(func.sum(_box.limits[name].as_integer()), 0).label(name) for name in RESOURCES),
+).where(_box.key_id == bindparam("key"), _box.state != State.DELETED.value)
 TOMBSTONES = select(tables.sandboxes).where(_box.state == State.DELETED.value, _box.state_since < bindparam("before"))
 PURGE = delete(tables.sandboxes).where(_box.id == bindparam("key"), _box.state == State.DELETED.value)
 
@@ -53,6 +60,11 @@ REVOKE_KEY = (
     update(tables.api_keys)
     .where(_key.id == bindparam("key"), _key.revoked_at.is_(None))
     .values(revoked_at=bindparam("at"))
+)
+LIMIT_KEY = (
+    update(tables.api_keys)
+    .where(_key.id == bindparam("key"))
+    .values(quota=bindparam("quota"), rates=bindparam("rates"))
 )
 HAS_KEY = select(_key.id).where(_key.id == bindparam("key"))
 
@@ -92,6 +104,12 @@ class _Repository:
 class SqlSandboxes(_Repository):
     async def insert(self, sandbox: Sandbox) -> None:
         self._write(INSERT_SANDBOX, _sandbox_values(sandbox))
+
+    async def insert_if(self, sandbox: Sandbox, admit: Admit) -> None:
+        with self._engine.begin() as connection:
+            used = connection.execute(USED_BY_KEY, {"key": sandbox.key_id}).mappings().one()
+            admit(Used(**used))
+            connection.execute(INSERT_SANDBOX, _sandbox_values(sandbox))
 
     async def get(self, sandbox_id: str) -> Sandbox | None:
         rows = self._read(GET_SANDBOX, {"key": sandbox_id})
@@ -133,20 +151,27 @@ class SqlSandboxes(_Repository):
     async def tombstones(self, before: float) -> Sequence[Sandbox]:
         return _all(_sandbox, self._read(TOMBSTONES, {"before": before}))
 
+    async def unfinished(self, before: float) -> Sequence[Sandbox]:
+        return _all(_sandbox, self._read(UNFINISHED, {"before": before}))
+
     async def purge(self, sandbox_id: str) -> None:
         self._write(PURGE, {"key": sandbox_id})
 
 
 class SqlKeys(_Repository):
     async def insert(self, key: ApiKey) -> None:
-        self._write(INSERT_KEY, _plain_values(key))
+        self._write(INSERT_KEY, _key_values(key))
 
     async def by_digest(self, digest: str) -> ApiKey | None:
         rows = self._read(GET_KEY, {"digest": digest})
-        return ApiKey(**rows[0]) if rows else None
+        return _api_key(rows[0]) if rows else None
 
     async def list(self) -> Sequence[ApiKey]:
-        return _all(lambda row: ApiKey(**row), self._read(LIST_KEYS))
+        return _all(_api_key, self._read(LIST_KEYS))
+
+    async def set_limits(self, key_id: str, quota: Quota, rates: Rates) -> bool:
+        values = {"key": key_id, "quota": quota.to_wire(), "rates": rates.to_wire()}
+        return self._write(LIMIT_KEY, values) == 1
 
     async def set_used(self, key_id: str, at: float) -> None:
         self._write(USE_KEY, {"key": key_id, "at": at})
@@ -194,6 +219,7 @@ def _sandbox_values(sandbox: Sandbox) -> Values:
     values = _plain_values(sandbox)
     values["state"] = sandbox.state.value
     values["limits"] = sandbox.limits.to_wire()
+    values["inbound_auth"] = sandbox.inbound_auth.value
     return values
 
 
@@ -201,7 +227,19 @@ def _sandbox(row: RowMapping) -> Sandbox:
     values = dict(row)
     values["state"] = State(values["state"])
     values["limits"] = Limits.from_wire(values["limits"])
+    values["inbound_auth"] = InboundAuth(values["inbound_auth"])
     return Sandbox(**values)
+
+
+def _key_values(key: ApiKey) -> Values:
+    return {**_plain_values(key), "quota": key.quota.to_wire(), "rates": key.rates.to_wire()}
+
+
+def _api_key(row: RowMapping) -> ApiKey:
+    values = dict(row)
+    values["quota"] = Quota.from_wire(values["quota"])
+    values["rates"] = Rates.from_wire(values["rates"])
+    return ApiKey(**values)
 
 
 def _changed(old: Values, new: Values) -> Values:

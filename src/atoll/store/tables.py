@@ -31,12 +31,15 @@ sandboxes = Table(
     Column("timeout_from", Double, nullable=False),
     Column("ran_s", Double, nullable=False),
     Column("check_at", Double),
+    Column("agent_per_minute", Integer),
+    Column("inbound_auth", String(16), nullable=False),
     Column("socket", Text, nullable=False),
     Column("metadata", JSON, nullable=False),
 )
 Index(None, sandboxes.c.check_at)
 Index(None, sandboxes.c.organization_id, sandboxes.c.created_at, sandboxes.c.id)
 Index(None, sandboxes.c.node_id)
+Index(None, sandboxes.c.key_id)
 
 api_keys = Table(
     "api_keys",
@@ -49,6 +52,8 @@ api_keys = Table(
     Column("created_at", Double, nullable=False),
     Column("last_used_at", Double),
     Column("revoked_at", Double),
+    Column("quota", JSON, nullable=False),
+    Column("rates", JSON, nullable=False),
 )
 Index(None, api_keys.c.digest, unique=True)
 

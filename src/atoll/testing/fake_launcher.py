@@ -178,6 +178,8 @@ async def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("--socket", "--run", "--installation"):
         parser.add_argument(name, required=True)
+    for name in ("--uplink", "--open-ranges"):
+        parser.add_argument(name, default="")
     parser.add_argument("--version", default=VERSION)
     arguments = parser.parse_args()
     launcher = FakeLauncher(arguments.version)

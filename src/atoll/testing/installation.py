@@ -29,7 +29,8 @@ class InstallationFailed(RuntimeError):
 
 class Installation:
     def __init__(self, data_dir: Path, *flags: str, show: bool = False) -> None:
-        """`show` passes the output of `atoll up` on, for those who want to see the templates being built."""
+        """`show` passes the output of `atoll up` on, for those who want to see the templates being built. Sandboxes
+        have no way out unless a flag gives them one: tests do not reach the internet."""
         self.places = Places.of(data_dir)
         self.flags = flags
         self.url = ""
@@ -56,7 +57,7 @@ class Installation:
         self.output.clear()
         env_file = self.places.data.parent / f".{self.places.data.name}.env"
         command = [sys.executable, "-m", "atoll.cli.main", "up", "--data-dir", str(self.places.data)]
-        command += ["--listen", "127.0.0.1:0", "--print-env", str(env_file), *self.flags]
+        command += ["--listen", "127.0.0.1:0", "--print-env", str(env_file), "--uplink", "none", *self.flags]
         self._process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,

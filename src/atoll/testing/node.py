@@ -13,6 +13,7 @@ from typing import Any
 from atoll.core.errors import AtollError, Conflict, InvalidInput, NotFound, Unavailable
 from atoll.core.lifecycle import State
 from atoll.core.limits import Limits
+from atoll.core.order import check_region
 from atoll.core.ports import Birth, Capacity, Node, NodeHello, NodeSandbox
 from atoll.core.template import Template
 from atoll.rpc import Connection
@@ -210,7 +211,9 @@ class FakePlacement:
         self._templates = {template.name: template for template in node.templates}
 
     def place(self, template: str, region: str | None) -> Node:
-        return self.node(self._node.node_id)
+        node = self.node(self._node.node_id)
+        check_region(region, {node.region})
+        return node
 
     def node(self, node_id: str) -> Node:
         if not self.connected:

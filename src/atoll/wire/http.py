@@ -27,6 +27,7 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _TARGET = re.compile(r"/[\x21-\x7e]*")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _DIGITS = re.compile(r"[0-9]{1,19}")
+_STATUS_LINE = re.compile(r"HTTP/1\.1 ([2-5][0-9]{2})(?: .*)?")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?")
 _RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})")
 
@@ -97,6 +98,18 @@ class RequestParser:
 
     def receive(self, data: bytes) -> None:
         self._buffer += data
+
+    @property
+    def data_ahead(self) -> int:
+        """Bytes that have not arrived and that are the body's, all of them: they need not come this way."""
+        in_data = self._state in (_State.LENGTH, _State.CHUNK_DATA) and not self._buffer
+        return self._remaining if in_data else 0
+
+    def passed_by(self, count: int) -> None:
+        """So many bytes of the body went another way."""
+        if count > self.data_ahead:
+            raise RuntimeError("more than was ahead")
+        self._remaining -= count
 
     def start_next(self) -> None:
         if self._state is not _State.DONE:
@@ -271,6 +284,31 @@ def parse_range(text: str | None, size: int) -> tuple[int, int] | None:
     if start >= end:
         raise UnsatisfiableRange
     return start, end
+
+
+@dataclass(frozen=True)
+class ResponseHead:
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    content_length: int
+
+
+def parse_response_head(raw: bytes) -> ResponseHead:
+    """`raw` is everything before the empty line; only an answer that says how long it is."""
+    status_line, *lines = raw.decode("latin-1").split("\r\n")
+    match = _STATUS_LINE.fullmatch(status_line)
+    if match is None:
+        raise HttpError("malformed status line")
+    headers = _headers(lines)
+    if "transfer-encoding" in headers or "content-length" not in headers:
+        raise HttpError("an answer of unknown length")
+    return ResponseHead(int(match[1]), headers, _content_length(headers["content-length"]))
+
+
+def request_head(method: str, target: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers)]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
 def response_head(status: int, headers: Iterable[tuple[str, str]]) -> bytes:

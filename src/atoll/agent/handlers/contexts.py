@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import nullcontext
 
 from atoll.agent.env import checked
 from atoll.agent.errors import invalid
@@ -47,21 +48,24 @@ async def interrupt(services: Services, request: Request) -> JsonObject:
 
 async def execute(services: Services, request: Request) -> None:
     body = await request.json()
-    code, cwd, wait = body.get("code"), body.get("cwd"), body.get("wait", False)
-    if not isinstance(code, str) or not isinstance(wait, bool):
-        raise invalid("code is a text, wait is true or false")
-    context = services.contexts.get(request.parameters["id"])
+    code, cwd = body.get("code"), body.get("cwd")
+    wait, spare = body.get("wait", False), body.get("spare", False)
+    if not isinstance(code, str) or not isinstance(wait, bool) or not isinstance(spare, bool):
+        raise invalid("code is a text, wait and spare are true or false")
+    named = services.contexts.get(request.parameters["id"])
     directory = None if cwd is None else checked_path(cwd)
     env, timeout_s = checked(body.get("env")), timeout(body.get("timeout_s"))
-    started: list[Cell] = []
-    try:
-        with services.open_stream():
-            await services.contexts.begin(
-                context, code, env, directory, timeout_s, wait, request.start_stream, started.append
-            )
-            await started[0].done
-    except asyncio.CancelledError:
-        for cell in started:
-            cell.stream = None
-            context.stop(cell)
-        raise
+    chosen = services.contexts.instead_of(named) if spare else nullcontext(named)
+    with services.open_stream():
+        async with chosen as context:
+            started: list[Cell] = []
+            try:
+                await services.contexts.begin(
+                    context, code, env, directory, timeout_s, wait, request.start_stream, started.append
+                )
+                await started[0].done
+            except asyncio.CancelledError:
+                for cell in started:
+                    cell.stream = None
+                    context.stop(cell)
+                raise

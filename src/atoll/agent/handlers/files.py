@@ -32,7 +32,7 @@ async def read(services: Services, request: Request) -> Content:
 async def write(services: Services, request: Request) -> JsonObject:
     mode, overwrite = checked_mode(request.query.get("mode")), request.query.get("overwrite", "1") != "0"
     path, user = _path(request), _user(services, request)
-    return {"entry": await services.files.write(path, user, mode, overwrite, request.body())}
+    return {"entry": await services.files.write(path, user, mode, overwrite, request.pour_into)}
 
 
 async def mkdir(services: Services, request: Request) -> JsonObject:

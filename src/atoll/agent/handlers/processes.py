@@ -11,6 +11,8 @@ from atoll.agent.processes import Process
 from atoll.agent.services import Services
 from atoll.agent.signals import signal_number
 
+MAX_LISTED_OUTPUT = 64 * 1024  # of each stream of each process in a list
+
 
 async def start(services: Services, request: Request) -> JsonObject | None:
     spec = Spec.of(await request.json(), services.config.workdir)
@@ -27,19 +29,18 @@ async def start(services: Services, request: Request) -> JsonObject | None:
 
 
 async def listing(services: Services, request: Request) -> JsonObject:
-    del request
-    return {"processes": [process.record() for process in services.processes]}
+    if "output" not in request.query:
+        return {"processes": [process.record() for process in services.processes]}
+    last = _byte_count(request.query["output"])
+    return {"processes": [process.record() | _output(process, last) for process in services.processes]}
 
 
 async def show(services: Services, request: Request) -> JsonObject:
     process = _named(services, request)
-    ring = process.ring
-    return {
-        "process": process.record(),
-        "stdout": ring.stdout() if ring is not None else "",
-        "stderr": ring.stderr() if ring is not None else "",
-        "truncated": ring.truncated if ring is not None else 0,
-    }
+    if request.query.get("wait", "0") != "0":
+        with services.open_stream():
+            await process.ended.wait()
+    return {"process": process.record(), **_output(process, None)}
 
 
 async def attach(services: Services, request: Request) -> None:
@@ -71,6 +72,19 @@ async def resize(services: Services, request: Request) -> JsonObject:
     process = _named(services, request)
     process.resize(Size.of(await request.json()))
     return {}
+
+
+def _output(process: Process, last: int | None) -> JsonObject:
+    ring = process.ring
+    if ring is None:
+        return {"stdout": "", "stderr": "", "truncated": 0}
+    return {"stdout": ring.stdout(last), "stderr": ring.stderr(last), "truncated": ring.truncated}
+
+
+def _byte_count(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= MAX_LISTED_OUTPUT:
+        raise invalid(f"output is a number of bytes from 1 to {MAX_LISTED_OUTPUT}")
+    return int(text)
 
 
 def _named(services: Services, request: Request) -> Process:

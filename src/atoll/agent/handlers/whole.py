@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import asdict
 
 from atoll import __version__
 from atoll.agent import system
 from atoll.agent.http_server import JsonObject, Request
 from atoll.agent.services import Services
+
+CACHE_MAX_AGE_S = 30.0  # of its figures among the others: counting its files may take long
 
 
 async def health(services: Services, request: Request) -> JsonObject:
@@ -19,9 +22,11 @@ async def health(services: Services, request: Request) -> JsonObject:
 
 async def stats(services: Services, request: Request) -> JsonObject:
     del request
+    kept = (await services.cache.measure(CACHE_MAX_AGE_S)).total
     table = system.read_processes()
     disk = os.statvfs(services.config.workdir if os.path.isdir(services.config.workdir) else "/")
     return {
+        "uptime_s": time.monotonic() - services.started,
         "cpu_seconds": system.cpu_seconds(table),
         "memory_bytes": system.memory_bytes(table, services.users),
         "memory_limit_bytes": services.config.memory_limit_bytes,
@@ -34,7 +39,55 @@ async def stats(services: Services, request: Request) -> JsonObject:
         "errors_total": services.counters.errors,
         "processes_started_total": services.processes.started_total,
         "cells_total": services.contexts.cells_total,
+        "cache_hits": services.cache.compiled.hits,
+        "cache_misses": services.cache.compiled.misses,
+        "cache_bytes": kept.bytes,
+        "cache_entries": kept.entries,
+        "executing": services.processes.executing + services.contexts.busy,
+        "failures_total": services.processes.failed_total + services.contexts.cells_failed_total,
+        "vcpus": services.config.vcpus,
     }
+
+
+async def about(services: Services, request: Request) -> JsonObject:
+    """What this place is: the template's system, not the host's."""
+    del request
+    kernel, workdir = os.uname(), services.config.workdir
+    disk = os.statvfs(workdir if os.path.isdir(workdir) else "/")
+    return {
+        "os": system.os_release(),
+        "kernel": kernel.release,
+        "arch": kernel.machine,
+        "hostname": kernel.nodename,
+        "timezone": system.timezone(),
+        "cpu_model": system.cpu_model(),
+        "vcpus": services.config.vcpus or len(os.sched_getaffinity(0)),
+        "memory_limit_bytes": services.config.memory_limit_bytes,
+        "disk_total_bytes": disk.f_blocks * disk.f_frsize,
+        "addresses": system.addresses(),
+        "user": services.users.lookup().name,
+        "home": services.users.lookup().home,
+        "shell": services.users.lookup().shell,
+        "path": services.environment.values.get("PATH", ""),
+    }
+
+
+async def show_cache(services: Services, request: Request) -> JsonObject:
+    del request
+    measured = await services.cache.measure()
+    return {
+        "hits": services.cache.compiled.hits,
+        "misses": services.cache.compiled.misses,
+        "bytes": measured.total.bytes,
+        "entries": measured.total.entries,
+        "kinds": {kind: asdict(figures) for kind, figures in measured.kinds.items()},
+        "complete": measured.complete,
+    }
+
+
+async def clear_cache(services: Services, request: Request) -> JsonObject:
+    del request
+    return {"removed": await services.cache.clear()}
 
 
 async def get_env(services: Services, request: Request) -> JsonObject:

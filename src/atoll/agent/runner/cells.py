@@ -50,6 +50,7 @@ class Cells:
     def run(self, source: str) -> None:
         """Run the cell and publish its result. Raises what the cell raises."""
         filename = tracebacks.cell_name(self.count)
+        source = source.removeprefix("\ufeff")  # as Python does with a file's
         tracebacks.remember_source(filename, source)
         statements, expression = self._compile(source, filename)
         if statements is not None:

@@ -108,8 +108,9 @@ class Channel:
         }
         self._send(_encode(message))
 
-    def end(self, status: str, execution_count: int) -> None:
-        self._send(_encode({"type": "end", "status": status, "execution_count": execution_count}), last=True)
+    def end(self, status: str, execution_count: int, exit_code: int | None = None) -> None:
+        more = {} if exit_code is None else {"exit_code": exit_code}
+        self._send(_encode({"type": "end", "status": status, "execution_count": execution_count, **more}), last=True)
 
     def _send(self, payload: str, last: bool = False, counted: bool = False) -> bool:
         sent = self._send_whole(frames.encode(frames.JSON, payload.encode()), last, counted)

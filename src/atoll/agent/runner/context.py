@@ -213,7 +213,7 @@ class Session:
             self._channel.error(tracebacks.name_of(failure), tracebacks.value_of(failure), tracebacks.text_of(failure))
         status = self._status(failure)
         self._interrupts.end()
-        self._channel.end(status, self._cells.count)
+        self._channel.end(status, self._cells.count, _exit_code(failure) if status == "error" else None)
 
     def _run(self, request: Mapping[str, Any]) -> BaseException | None:
         env = dict(request.get("env") or {})
@@ -266,5 +266,10 @@ def _end_child(failure: BaseException | None) -> NoReturn:
     if failure is not None and not isinstance(failure, SystemExit):
         print(tracebacks.text_of(failure), file=sys.stderr, end="")
     stdio.settle()
+    os._exit(_exit_code(failure))
+
+
+def _exit_code(failure: BaseException | None) -> int:
+    """What the same code as a program would have ended with."""
     code = failure.code if isinstance(failure, SystemExit) else failure is not None
-    os._exit(code & 0xFF if isinstance(code, int) else 1 if code else 0)
+    return code & 0xFF if isinstance(code, int) else 0 if code is None else 1

@@ -11,6 +11,10 @@ from atoll.control.paging import DEFAULT_LIMIT
 from atoll.core.errors import InvalidInput
 from atoll.core.lifecycle import State
 from atoll.core.order import CreateOrder
+from atoll.core.sandbox import InboundAuth
+
+MIB_PER_GIB = 1024
+"""What HopX calls a GB; its MB are MiB."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -24,6 +28,11 @@ class CreateBody(BaseModel):
     timeout_seconds: int | None = None
     internet_access: bool | None = None
     env_vars: dict[str, str] | None = None
+    inbound_auth: str | None = None
+    """Not HopX's: "token" or "public"."""
+    vcpu: int | None = None
+    memory_mb: int | None = None
+    disk_gb: int | None = None
 
 
 class TimeoutBody(BaseModel):
@@ -54,7 +63,22 @@ def create_order(raw: bytes) -> CreateOrder:
         env=given.env_vars or {},
         internet_access=given.internet_access is not False,
         region=given.region,
+        inbound_auth=_inbound_auth(given.inbound_auth),
+        size=_size(given),
     )
+
+
+def _inbound_auth(text: str | None) -> InboundAuth:
+    try:
+        return InboundAuth.TOKEN if text is None else InboundAuth(text)
+    except ValueError:
+        raise InvalidInput("inbound_auth must be token or public", field="inbound_auth") from None
+
+
+def _size(given: CreateBody) -> dict[str, int]:
+    disk_mib = None if given.disk_gb is None else given.disk_gb * MIB_PER_GIB
+    asked = {"vcpu": given.vcpu, "memory_mib": given.memory_mb, "disk_mib": disk_mib}
+    return {resource: amount for resource, amount in asked.items() if amount is not None}
 
 
 def timeout_s(raw: bytes) -> int:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from atoll.control.sandboxes import Page
 from atoll.control.tokens import Token
 from atoll.core.errors import AtollError, ErrorKind
+from atoll.core.limits import Limits, Size
 from atoll.core.sandbox import Sandbox
 from atoll.core.template import Template
 from atoll.dialects.errors import Dialect, cell
 
+from .parse import MIB_PER_GIB
+
 Json = dict[str, Any]  # Any: JSON values
 
-MIB_PER_GIB = 1024
+AGENT_PORT = 7777
+WEB_PORT = 8000
+SUFFIX = "/x.vms.hopx.dev"
 
 
 def timestamp(at: float | None) -> str | None:
@@ -23,8 +29,29 @@ def timestamp(at: float | None) -> str | None:
     return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")
 
 
-def sandbox(found: Sandbox, expires_at: float | None, public_url: str) -> Json:
-    host = f"{public_url}/s/{found.id}"
+@dataclass(frozen=True)
+class Addresses:
+    """What sandboxes are reached by: names below the domain, or paths where there is none."""
+
+    public_url: str
+    domain: str | None = None
+
+    def agent(self, sandbox_id: str) -> str:
+        """Clients take the names of ports from it, if it ends like this; the edge takes the end off again."""
+        return self.port(sandbox_id, AGENT_PORT).rstrip("/") + SUFFIX if self.domain else self.direct(sandbox_id)
+
+    def direct(self, sandbox_id: str) -> str:
+        return self._named(sandbox_id) if self.domain else f"{self.public_url}/s/{sandbox_id}"
+
+    def port(self, sandbox_id: str, port: int) -> str:
+        return f"{self._named(f'{port}-{sandbox_id}')}/" if self.domain else f"{self.direct(sandbox_id)}/{port}/"
+
+    def _named(self, label: str) -> str:
+        scheme, _, rest = self.public_url.partition("://")
+        return f"{scheme}://{label}.{rest}"
+
+
+def sandbox(found: Sandbox, expires_at: float | None, addresses: Addresses) -> Json:
     return {
         "id": found.id,
         "object": "sandbox",
@@ -34,9 +61,10 @@ def sandbox(found: Sandbox, expires_at: float | None, public_url: str) -> Json:
         "organization_id": found.organization_id,  # a number here, a string or null at a template
         "node_id": found.node_id,
         "region": found.region,
-        "public_host": host,
-        "direct_url": host,
-        "preview_url": None,
+        "public_host": addresses.agent(found.id),
+        "direct_url": addresses.direct(found.id),
+        "preview_url": addresses.port(found.id, WEB_PORT),
+        "inbound_auth": found.inbound_auth.value,
         "resources": {
             "vcpu": found.limits.vcpu,
             "memory_mb": found.limits.memory_mib,
@@ -66,11 +94,6 @@ def page(found: Page, items: Sequence[Json]) -> Json:
 
 
 def template(found: Template) -> Json:
-    resources = {
-        "vcpu": found.limits.vcpu,
-        "memory_mb": found.limits.memory_mib,
-        "disk_gb": found.limits.disk_mib // MIB_PER_GIB,
-    }
     created_at = timestamp(found.created_at or None)
     return {
         "id": found.name,
@@ -80,7 +103,9 @@ def template(found: Template) -> Json:
         "description": found.description,
         "category": found.category,
         "language": found.language or None,
-        "default_resources": resources,
+        "default_resources": _resources(found.limits),
+        "min_resources": _resources(found.min_size),
+        "max_resources": _resources(found.max_size),
         "features": list(found.features),
         "tags": list(found.tags),
         "organization_id": None,
@@ -92,6 +117,10 @@ def template(found: Template) -> Json:
     }
 
 
+def _resources(size: Size | Limits) -> Json:
+    return {"vcpu": size.vcpu, "memory_mb": size.memory_mib, "disk_gb": size.disk_mib // MIB_PER_GIB}
+
+
 def error(problem: AtollError, request_id: str) -> tuple[int, Json]:
     """Said twice: the Python client reads the object `error`, the JS client the top level."""
     at = cell(problem.kind, Dialect.HOPX)
@@ -101,7 +130,7 @@ def error(problem: AtollError, request_id: str) -> tuple[int, Json]:
         "request_id": request_id,
         "details": _details(problem),
     }
-    return at.status, {"error": body, **body}
+    return at.status, {"error": body, **body, **_at_the_top(problem)}
 
 
 def _message(problem: AtollError) -> str:
@@ -111,6 +140,16 @@ def _message(problem: AtollError) -> str:
 
 
 def _details(problem: AtollError) -> Json:
-    if problem.kind is ErrorKind.RATE_LIMITED and "retry_after_s" in problem.details:
-        return {**problem.details, "retry_after_seconds": problem.details["retry_after_s"]}
+    if problem.kind is ErrorKind.RATE_LIMITED:
+        return {**problem.details, "retry_after_seconds": _retry_after_s(problem)}
+    if problem.kind is ErrorKind.CAPACITY_EXCEEDED:
+        return {**problem.details, "upgrade_url": None}
     return problem.details
+
+
+def _at_the_top(problem: AtollError) -> Json:
+    return {"retry_after": _retry_after_s(problem)} if problem.kind is ErrorKind.RATE_LIMITED else {}
+
+
+def _retry_after_s(problem: AtollError) -> int:
+    return int(problem.details.get("retry_after_s", 1))

@@ -5,13 +5,16 @@ Every success carries a JSON object: the clients parse the body of each one.
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from atoll import __version__
+from atoll.core.rates import Kind
 from atoll.core.sandbox import Sandbox
-from atoll.dialects.http import Json, answer, body, caller, request_id, services
+from atoll.dialects.http import Json, answer, body, caller, request_id, services, waits
 
 from . import parse, render
 
@@ -20,7 +23,7 @@ router = APIRouter()
 
 def _view(request: Request, found: Sandbox) -> Json:
     expires_at = services(request).sandboxes.expires_at(found)
-    return render.sandbox(found, expires_at, request.app.state.public_url)
+    return render.sandbox(found, expires_at, request.app.state.addresses)
 
 
 def _sandbox(request: Request, found: Sandbox) -> Response:
@@ -29,14 +32,15 @@ def _sandbox(request: Request, found: Sandbox) -> Response:
 
 @router.get("/health")
 async def health(request: Request) -> Response:
-    return answer({"status": "ok", "version": __version__, "ready": request.app.state.is_ready()})
+    facts = {"status": "ok", "version": __version__, "ready": request.app.state.is_ready()}
+    return answer({**facts, "request_id": request_id(request)})
 
 
 @router.post("/v1/sandboxes")
 async def create_sandbox(request: Request) -> Response:
-    by = await caller(request)
+    by = await caller(request, Kind.CREATE)
     order = parse.create_order(await body(request))
-    found, token = await services(request).sandboxes.create(by, order)
+    found, token = await services(request).sandboxes.create(by, order, partial(waits, request))
     return answer({**_view(request, found), **render.token(token), "request_id": request_id(request)}, 201)
 
 

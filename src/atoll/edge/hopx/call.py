@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, unquote_plus
 
 from aiohttp import web
@@ -18,6 +18,9 @@ from atoll.edge.exchange import Exchange
 from atoll.edge.routes import Route
 
 from .errors import Kind, SurfaceError
+
+if TYPE_CHECKING:
+    from .webhooks import Webhooks
 
 MAX_JSON_BODY = 64 * 1024 * 1024  # larger files are uploaded as multipart, which is streamed
 MAX_TIMEOUT_S = 24 * 3600.0
@@ -31,6 +34,7 @@ class Call:
     exchange: Exchange
     route: Route
     agent: AgentLink
+    webhooks: Webhooks
     authorized: bool = True
     """False only on the one route that answers without a token."""
     open_sockets: set[web.WebSocketResponse] = field(default_factory=set)

@@ -42,6 +42,13 @@ async def clear(call: Call) -> web.StreamResponse:
     return answer(_render(await _stored(call)))
 
 
+async def remove(call: Call) -> web.StreamResponse:
+    """Clients before 0.1.13 delete one by its name."""
+    env = env_of({"env": {call.arguments[0]: None}}, removals=True)
+    await call.agent.call("PATCH", "/env", json={"env": env})
+    return answer(_render(await _stored(call)))
+
+
 def _sent(body: Object, *, removals: bool) -> Object:
     if body.get("env_vars") is None:
         raise SurfaceError(Kind.MISSING_PARAMETER, "The field 'env_vars' is required")

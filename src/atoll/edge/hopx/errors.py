@@ -1,6 +1,6 @@
 """The agent surface's errors: one table from kind to status and code.
 
-Clients repeat a call on 429, 500, 502, 503, 504, so those are for what may pass, never for a user's program, a
+Clients repeat a call on 429 and 5xx, so those are for what may pass, never for a user's program, a
 permanent condition or a sandbox's own fault: the call may have had effects. `error` is a string here (on the
 control plane: an object).
 """
@@ -19,6 +19,7 @@ class Kind(StrEnum):
     INVALID_REQUEST = "invalid_request"
     INVALID_JSON = "invalid_json"
     MISSING_PARAMETER = "missing_parameter"
+    FORBIDDEN = "forbidden"
     INVALID_TOKEN = "invalid_token"  # noqa: S105 – a name
     TOKEN_EXPIRED = "token_expired"  # noqa: S105
     NO_SUCH_ROUTE = "no_such_route"
@@ -55,6 +56,7 @@ TABLE: dict[Kind, Cell] = {
     Kind.INVALID_REQUEST: Cell(400, "INVALID_REQUEST"),
     Kind.INVALID_JSON: Cell(400, "INVALID_JSON"),
     Kind.MISSING_PARAMETER: Cell(400, "MISSING_PARAMETER"),
+    Kind.FORBIDDEN: Cell(403, "FORBIDDEN"),
     Kind.INVALID_TOKEN: Cell(401, "INVALID_TOKEN"),
     Kind.TOKEN_EXPIRED: Cell(401, "TOKEN_EXPIRED"),
     Kind.NO_SUCH_ROUTE: Cell(404, "ROUTE_NOT_FOUND"),
@@ -69,12 +71,12 @@ TABLE: dict[Kind, Cell] = {
     Kind.FILE_TOO_LARGE: Cell(413, "FILE_TOO_LARGE"),
     Kind.INVALID_PATH: Cell(400, "INVALID_PATH"),
     Kind.PATH_NOT_ALLOWED: Cell(403, "PATH_NOT_ALLOWED"),
-    Kind.DISK_FULL: Cell(413, "DISK_FULL"),  # 507 would be repeated by the JS client
+    Kind.DISK_FULL: Cell(413, "FILE_OPERATION_FAILED"),  # the JS client would repeat a 507, and knows this code
     Kind.PROCESS_NOT_FOUND: Cell(404, "PROCESS_NOT_FOUND"),
     Kind.BUSY: Cell(409, "BUSY"),
     Kind.TOO_MANY: Cell(429, "TOO_MANY_REQUESTS"),
-    Kind.DESKTOP_NOT_AVAILABLE: Cell(501, "DESKTOP_NOT_AVAILABLE"),
-    Kind.UNSUPPORTED: Cell(501, "NOT_SUPPORTED"),
+    Kind.DESKTOP_NOT_AVAILABLE: Cell(400, "DESKTOP_NOT_AVAILABLE"),  # the JS client repeats a 501
+    Kind.UNSUPPORTED: Cell(400, "NOT_SUPPORTED"),  # and takes any other for a missing desktop
     Kind.AGENT_SILENT: Cell(408, "AGENT_TIMEOUT"),
     Kind.AGENT_FAILED: Cell(424, "AGENT_FAILED"),
     Kind.UNAVAILABLE: Cell(503, "SERVICE_UNAVAILABLE"),

@@ -11,11 +11,11 @@ from typing import Any
 
 from aiohttp import web
 
-from atoll.edge.agent_link import AgentError, AgentLink, AgentRefused, Answer
+from atoll.edge.agent_link import AgentError, AgentGone, AgentLink, AgentRefused, Answer
 from atoll.edge.frames_in import mapping, text
 from atoll.edge.routes import Route
 
-from . import languages
+from . import languages, webhooks
 from .call import Call, Object, answer, env_of, optional_text, required_text, timeout_of, timestamp, workdir_of
 from .errors import Kind, SurfaceError
 from .languages import Language
@@ -25,6 +25,7 @@ DEFAULT_TIMEOUT_S = 120.0
 BACKGROUND_TIMEOUT_S = 300.0
 # The agent keeps the time; this is for one that does not (a hostile one, or one that is frozen).
 GRACE_S = 10.0
+MAX_ENDED = 16 * 1024 * 1024  # of a record with the last output of both streams, 1 MiB before it became JSON
 
 # Why a program could not be started → the exit code that a shell would give
 CANNOT_START = {
@@ -52,6 +53,7 @@ class Run:
     files: dict[str, str] | None = None
     otherwise: tuple[str, ...] = ()
     name: str | None = None
+    compiler: str | None = None
 
     def to_wire(self, **more: Any) -> Object:
         return {
@@ -61,6 +63,7 @@ class Run:
             "user": "user",
             "timeout_s": self.timeout_s,
             "files": self.files,
+            "compile": self.compiler,
             "name": self.name,
             **more,
         }
@@ -80,14 +83,16 @@ class Code:
             argv=self.language.argv,
             cwd=self.cwd,
             timeout_s=self.timeout_s,
-            env={**self.language.env, **self.env},
-            files={self.language.file: self.code},
+            env=self.env,
+            files={**self.language.files, self.language.file: self.code},
             otherwise=self.language.otherwise,
             name=self.name or self.language.name,
+            compiler=self.language.compiler,
         )
 
     def to_cell(self) -> Object:
-        return {"code": self.code, "env": self.env, "cwd": self.cwd, "timeout_s": self.timeout_s}
+        """In the default context, or beside it when that runs a cell already."""
+        return {"code": self.code, "env": self.env, "cwd": self.cwd, "timeout_s": self.timeout_s, "spare": True}
 
 
 def parse_code(body: Object, route: Route, timeout_s: float = DEFAULT_TIMEOUT_S) -> Code:
@@ -124,33 +129,12 @@ def parse_command(body: Object, route: Route, timeout_s: float = DEFAULT_TIMEOUT
 async def running(agent: AgentLink, work: Code | Run, route: Route) -> AsyncIterator[Answer]:
     """The run's stream. Leaving it ends what still runs. AgentRefused when it cannot be started."""
     if isinstance(work, Code) and work.language.contexts and route.python:
-        async with _in_context(agent, work) as stream:
+        async with await agent.open("POST", "/contexts/default/execute", json=work.to_cell()) as stream:
             yield stream
         return
     run = work if isinstance(work, Run) else work.to_run()
     async with await start_process(agent, run, attach=True, kill_on_disconnect=True, record=False) as stream:
         yield stream
-
-
-@asynccontextmanager
-async def _in_context(agent: AgentLink, code: Code) -> AsyncIterator[Answer]:
-    """In the default context; when that runs a cell already, in one made just for this."""
-    try:
-        stream = await agent.open("POST", "/contexts/default/execute", json=code.to_cell())
-    except AgentRefused as refused:
-        if refused.kind != "busy":
-            raise
-    else:
-        async with stream:
-            yield stream
-        return
-    made = await agent.call("POST", "/contexts", json={"cwd": code.cwd})
-    context = "/contexts/" + plain_id(text(mapping(made.get("context")).get("id")))
-    try:
-        async with await agent.open("POST", f"{context}/execute", json=code.to_cell()) as stream:
-            yield stream
-    finally:
-        agent.afterwards(agent.call("DELETE", context))
 
 
 async def start_process(agent: AgentLink, run: Run, **mechanics: Any) -> Answer:
@@ -177,7 +161,9 @@ def cannot_start(refused: AgentRefused, work: Code | Run) -> Ending:
         raise refused
     run = work if isinstance(work, Run) else work.to_run()
     if code == 127 and isinstance(work, Code):
-        return Ending(127, 0.0, f"{run.argv[0]}: not found: this template has no {work.language.name}\n")
+        return Ending(
+            127, 0.0, f"{run.compiler or run.argv[0]}: not found: this template has no {work.language.name}\n"
+        )
     if refused.kind == "not_found":
         return Ending(127, 0.0, f"{run.argv[0]}: command not found\n")
     return Ending(code, 0.0, f"{run.argv[0]}: cannot start: {refused.message}\n")
@@ -185,8 +171,6 @@ def cannot_start(refused: AgentRefused, work: Code | Run) -> Ending:
 
 async def collect(call: Call, work: Code | Run) -> tuple[Outcome, Ending]:
     outcome, ending, begun = Outcome(), None, time.monotonic()
-    call.agent.executions += 1
-    call.agent.executing += 1
     try:
         async with asyncio.timeout(work.timeout_s + GRACE_S), running(call.agent, work, call.route) as stream:
             async for frame in stream.frames():
@@ -197,8 +181,6 @@ async def collect(call: Call, work: Code | Run) -> tuple[Outcome, Ending]:
         ending = timed_out(work.timeout_s, time.monotonic() - begun)
     except AgentRefused as refused:
         ending = cannot_start(refused, work)
-    finally:
-        call.agent.executing -= 1
     if ending is None:
         raise AgentError("a stream without an end")
     return outcome, ending
@@ -214,7 +196,8 @@ async def execute_ipython(call: Call) -> web.StreamResponse:
 
 async def _execute(call: Call, code: Code) -> web.Response:
     outcome, ending = await collect(call, code)
-    return answer({**outcome.render(ending), "language": code.language.name, "timestamp": timestamp()})
+    where = {"context": outcome.context} if outcome.context else {}
+    return answer({**outcome.render(ending), **where, "language": code.language.name, "timestamp": timestamp()})
 
 
 async def run_command(call: Call) -> web.StreamResponse:
@@ -226,23 +209,15 @@ async def run_command(call: Call) -> web.StreamResponse:
 
 async def execute_background(call: Call) -> web.StreamResponse:
     code = parse_code(await call.object(), call.route, BACKGROUND_TIMEOUT_S)
-    return await _start_background(call, code.to_run(), code.language.name)
+    return await _start_background(call, code, code.language.name)
 
 
 async def command_background(call: Call) -> web.StreamResponse:
     return await _start_background(call, parse_command(await call.object(), call.route), "")
 
 
-async def _start_background(call: Call, run: Run, language: str) -> web.Response:
-    """A program that is not there is an error here: there is no result to carry it."""
-    try:
-        async with asyncio.timeout(GRACE_S), await start_process(call.agent, run, attach=False) as stream:
-            record = mapping((await stream.json()).get("process"))
-    except AgentRefused as refused:
-        ending = cannot_start(refused, run)
-        raise SurfaceError(Kind.INVALID_REQUEST, ending.message.strip()) from refused
-    except TimeoutError as error:
-        raise SurfaceError(Kind.AGENT_SILENT, "The sandbox did not answer in time") from error
+async def _start_background(call: Call, work: Code | Run, language: str) -> web.Response:
+    record = await _started(call, work)
     process_id = text(record.get("id"))
     return answer(
         {
@@ -250,7 +225,7 @@ async def _start_background(call: Call, run: Run, language: str) -> web.Response
             "execution_id": process_id,
             "status": "running",
             "pid": record.get("pid"),
-            "name": run.name or text(record.get("name")),
+            "name": work.name or text(record.get("name")),
             "language": language,
             "start_time": timestamp(),
             "message": f"Background process started: {process_id}",
@@ -258,8 +233,50 @@ async def _start_background(call: Call, run: Run, language: str) -> web.Response
     )
 
 
+async def _started(call: Call, work: Code | Run) -> Object:
+    """A program that is not there is an error here: there is no result to carry it."""
+    run = work if isinstance(work, Run) else work.to_run()
+    try:
+        async with asyncio.timeout(GRACE_S), await start_process(call.agent, run, attach=False) as stream:
+            return mapping((await stream.json()).get("process"))
+    except AgentRefused as refused:
+        ending = cannot_start(refused, work)
+        raise SurfaceError(Kind.INVALID_REQUEST, ending.message.strip()) from refused
+    except TimeoutError as error:
+        raise SurfaceError(Kind.AGENT_SILENT, "The sandbox did not answer in time") from error
+
+
 async def execute_async(call: Call) -> web.StreamResponse:
-    raise SurfaceError(
-        Kind.UNSUPPORTED,
-        "Executions with a call-back are not available on this server; use /execute/background and /execute/processes",
+    """A background run whose end is told to a URL. Everything that can be refused is refused before it runs."""
+    body = await call.object()
+    code, callback = parse_code(body, call.route, webhooks.TIMEOUT_S), webhooks.parse(body)
+    if not call.route.internet_access:
+        raise SurfaceError(
+            Kind.FORBIDDEN,
+            "This sandbox was created without internet access, so nothing it does is told to a URL; "
+            "use /execute/background and /execute/processes",
+        )
+    call.webhooks.admit(call.route.id)
+    execution_id = plain_id(text((await _started(call, code)).get("id")))
+    call.webhooks.begin(call.route.id, execution_id, callback, code.timeout_s, lambda: _ended(call.agent, execution_id))
+    return answer(
+        {
+            "execution_id": execution_id,
+            "process_id": execution_id,
+            "status": "queued",
+            "callback_url": callback.url,
+            "message": f"The result of execution {execution_id} will be sent to the callback URL",
+            "timestamp": timestamp(),
+        }
     )
+
+
+async def _ended(agent: AgentLink, execution_id: str) -> Object:
+    """Asks once and is answered at the end, however late; a sandbox that ends first breaks the connection."""
+    try:
+        async with await agent.open("GET", f"/processes/{execution_id}", query={"wait": "1"}) as stream:
+            return await stream.json(MAX_ENDED)
+    except AgentGone as error:
+        raise webhooks.Lost("The sandbox was stopped before the run ended") from error
+    except AgentError as error:
+        raise webhooks.Lost("The sandbox did not say how the run ended") from error

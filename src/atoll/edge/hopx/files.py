@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import re
 import secrets
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from pathlib import PurePosixPath
 from typing import NoReturn
 
-from aiohttp import BodyPartReader, web
+from aiohttp import web
 
-from atoll.edge.agent_link import AgentGone, AgentMisbehaved, AgentRefused, Answer
+from atoll.edge.agent_link import AgentGone, AgentRefused, Answer
+from atoll.edge.body import Body
 from atoll.edge.frames_in import mapping, objects, text, whole
+from atoll.edge.multipart import Data, Mark, Multipart, MultipartError, PartHead
+from atoll.edge.transfer import Transfer
 
 from .base64_guard import CanonicalCheck, Encoder, can_be_canonical, decodes_downloads, encoded_size
 from .call import Call, Object, absolute, answer, optional_text, required_text, timestamp, timestamp_or_none
@@ -23,6 +28,7 @@ from .errors import Kind, SurfaceError, from_agent
 MAX_READ = 64 * 1024 * 1024  # of text in one JSON answer; more is downloaded
 MAX_FIELD = 64 * 1024
 SCAN_AHEAD = 1024 * 1024
+ENTRIES_PER_TURN = 500
 _MODE = re.compile(r"(0o)?[0-7]{1,4}")
 _TYPE_BITS = {"file": stat.S_IFREG, "directory": stat.S_IFDIR, "symlink": stat.S_IFLNK}
 
@@ -70,26 +76,35 @@ async def read(call: Call) -> web.StreamResponse:
     return answer({"content": raw.decode("utf-8", "replace"), "path": path, "size": len(raw)})
 
 
+async def _fetch(call: Call, path: str) -> Transfer:
+    headers = [("Range", call.request.headers["Range"])] if "Range" in call.request.headers else []
+    try:
+        return await Transfer.fetch(call.agent, "/files/content", {"path": path}, headers)
+    except AgentRefused as refused:
+        refuse(call, refused, path)
+
+
 async def download(call: Call) -> web.StreamResponse:
     path = call.path()
-    content = await _open_content(call, path)
+    content = await _fetch(call, path)
     try:
         size = content.content_length
-        if size is None:
-            raise AgentMisbehaved("a file of unknown size")
         if not decodes_downloads(call.request.headers) or not can_be_canonical(size):
-            return await _send_file(call, path, content, size, content.chunks())
+            return await _send_file(call, path, content, [])
         head, canonical = await _scan(content, size)
         if canonical is None:
             content.close()
             canonical = await _scan_again(call, path, size)
-            content, head = await _open_content(call, path), []
-        return await _send_file(call, path, content, size, _joined(head, content), encode=canonical)
+            content, head = await _fetch(call, path), []
+            if content.content_length != size:
+                raise AgentGone("the file changed while it was read")
+        send = _send_encoded if canonical else _send_file
+        return await send(call, path, content, head)
     finally:
         content.close()
 
 
-async def _scan(content: Answer, size: int) -> tuple[list[bytes], bool | None]:
+async def _scan(content: Transfer, size: int) -> tuple[list[bytes], bool | None]:
     """What was read ahead, and whether the file is canonical base64; None: not known within what is read ahead."""
     check, head, seen = CanonicalCheck(size), [], 0
     async for chunk in content.chunks():
@@ -106,7 +121,7 @@ async def _scan(content: Answer, size: int) -> tuple[list[bytes], bool | None]:
 async def _scan_again(call: Call, path: str, size: int) -> bool:
     """A big file that may be base64 is read twice rather than held in memory."""
     check = CanonicalCheck(size)
-    async with await _open_content(call, path) as content:
+    async with await _fetch(call, path) as content:
         async for chunk in content.chunks():
             check.feed(chunk)
             if not check.possible:
@@ -114,37 +129,44 @@ async def _scan_again(call: Call, path: str, size: int) -> bool:
     return check.possible
 
 
-async def _joined(head: list[bytes], content: Answer) -> AsyncIterator[bytes]:
+async def _send_file(call: Call, path: str, content: Transfer, head: list[bytes]) -> web.StreamResponse:
+    response = await _begin(call, path, content, content.content_length)
+    for chunk in head:
+        await response.write(chunk)
+    await content.pour_into(call.request, response)
+    await response.write_eof()
+    return response
+
+
+async def _send_encoded(call: Call, path: str, content: Transfer, head: list[bytes]) -> web.StreamResponse:
+    response = await _begin(call, path, content, encoded_size(content.content_length))
+    encoder = Encoder()
+    async for chunk in _joined(head, content):
+        for piece in encoder.feed(chunk):
+            await response.write(piece)
+    for piece in encoder.feed(b"", final=True):
+        await response.write(piece)
+    await response.write_eof()
+    return response
+
+
+async def _joined(head: list[bytes], content: Transfer) -> AsyncIterator[bytes]:
     for chunk in head:
         yield chunk
     async for chunk in content.chunks():
         yield chunk
 
 
-async def _encoded(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    encoder = Encoder()
-    async for chunk in chunks:
-        for piece in encoder.feed(chunk):
-            yield piece
-    for piece in encoder.feed(b"", final=True):
-        yield piece
-
-
-async def _send_file(
-    call: Call, path: str, content: Answer, size: int, chunks: AsyncIterator[bytes], encode: bool = False
-) -> web.StreamResponse:
+async def _begin(call: Call, path: str, content: Transfer, size: int) -> web.StreamResponse:
     status = 206 if content.status == 206 else 200
     response = web.StreamResponse(status=status, headers={"Accept-Ranges": "bytes"})
     response.content_type = "application/octet-stream"
     response.headers["Content-Disposition"] = disposition(PurePosixPath(path).name)
-    span = content.headers.get("Content-Range", "")
+    span = content.headers.get("content-range", "")
     if status == 206 and re.fullmatch(r"bytes \d{1,20}-\d{1,20}/(\d{1,20}|\*)", span):
         response.headers["Content-Range"] = span
-    response.content_length = encoded_size(size) if encode else size
+    response.content_length = size
     await call.exchange.begin(response)
-    async for chunk in _encoded(chunks) if encode else chunks:
-        await response.write(chunk)
-    await response.write_eof()
     return response
 
 
@@ -204,8 +226,17 @@ async def list_directory(call: Call) -> web.StreamResponse:
         data = await call.agent.call("GET", "/files/list", query={"path": path, "depth": "1"})
     except AgentRefused as refused:
         refuse(call, refused, path)
-    shown = [render_entry(entry) for entry in objects(data.get("entries"))]
+    shown = await _rendered(objects(data.get("entries")))
     return answer({"files": shown, "path": path, "count": len(shown)})
+
+
+async def _rendered(entries: list[Object]) -> list[Object]:
+    """A hundred thousand entries take more than a second, in which others have their turns."""
+    shown: list[Object] = []
+    for at in range(0, len(entries), ENTRIES_PER_TURN):
+        shown += map(render_entry, entries[at : at + ENTRIES_PER_TURN])
+        await asyncio.sleep(0)
+    return shown
 
 
 async def exists(call: Call) -> web.StreamResponse:
@@ -241,66 +272,102 @@ async def remove(call: Call) -> web.StreamResponse:
 
 async def upload(call: Call) -> web.StreamResponse:
     """Multipart, in constant memory. Where the file comes before its `path` it waits beside its likely place."""
-    if not call.request.content_type.startswith("multipart/"):
-        raise SurfaceError(Kind.INVALID_REQUEST, "Uploads are sent as multipart/form-data")
-    path, staged, size = "", "", None
+    arriving = _Upload(call)
     try:
-        reader = await call.request.multipart()
-        while (part := await reader.next()) is not None:
-            if not isinstance(part, BodyPartReader):
-                raise SurfaceError(Kind.INVALID_REQUEST, "Nested multipart bodies are not supported")
-            if part.name == "path":
-                path = absolute(await _read_field(part), call.route.workdir)
-            elif part.name == "file" and size is None:
-                staged = "" if path else f"{call.route.workdir}/.upload-{secrets.token_hex(8)}"
-                size = await _put_part(call, path or staged, part)
-            else:
-                await part.release()
-        if size is None or not path:
-            raise SurfaceError(Kind.MISSING_PARAMETER, "An upload needs the parts 'file' and 'path'")
-        if staged:
-            await _move(call, staged, path)
-            staged = ""
-    except (ValueError, RuntimeError) as error:
-        raise SurfaceError(Kind.INVALID_REQUEST, "The multipart body is malformed") from error
+        parser = Multipart(call.request.headers.get("Content-Type", ""))
+        async with aclosing(_events(call, parser)) as events:
+            async for event in events:
+                await arriving.take(event)
+        await arriving.finish()
+    except MultipartError as error:
+        raise SurfaceError(Kind.INVALID_REQUEST, f"The multipart body is malformed: {error}") from error
     finally:
-        if staged:
-            call.agent.afterwards(call.agent.call("DELETE", "/files", query={"path": staged}))
-    return answer(_done("File uploaded", path, size=size))
+        arriving.close()
+    return answer(_done("File uploaded", arriving.path, size=arriving.size))
 
 
-async def _read_field(part: BodyPartReader) -> str:
-    raw = bytearray()
-    while chunk := await part.read_chunk():
-        raw += chunk
-        if len(raw) > MAX_FIELD:
-            raise SurfaceError(Kind.BODY_TOO_LARGE, "The part 'path' is too long")
-    value = raw.decode("utf-8", "replace")
-    if not value:
-        raise SurfaceError(Kind.MISSING_PARAMETER, "The part 'path' is empty")
-    return value
+async def _events(call: Call, parser: Multipart) -> AsyncGenerator[PartHead | Data, None]:
+    with Body(call.exchange) as body:
+        while count := await body.read_into(parser.room()):
+            parser.filled(count)
+            while not isinstance(event := parser.next_event(), Mark):
+                yield event
+    if not parser.ended:
+        raise MultipartError("it has no end")
 
 
-async def _put_part(call: Call, path: str, part: BodyPartReader) -> int:
-    size = 0
+class _Upload:
+    """The parts of one upload as they come: a field `path`, and the first `file`, whose content goes on at once."""
 
-    async def chunks() -> AsyncIterator[bytes]:
-        nonlocal size
-        while chunk := await part.read_chunk(256 * 1024):
-            size += len(chunk)
-            yield chunk
+    def __init__(self, call: Call) -> None:
+        self.path = ""
+        self.size = 0
+        self._call = call
+        self._field = bytearray()
+        self._part = ""
+        self._stored: Transfer | None = None
+        self._staged = ""
 
-    query = {"path": path, "mode": "0644"}
-    try:
-        async with await call.agent.open("PUT", "/files/content", query=query, body=chunks()) as stored:
-            await stored.json()
-    except AgentRefused as refused:
-        refuse(call, refused, path)
-    return size
+    async def take(self, event: PartHead | Data) -> None:
+        match event:
+            case PartHead(name=name):
+                self._end_part()
+                self._part = name if name != "file" or self._stored is None else ""
+                if self._part == "file":
+                    await self._begin_file()
+            case Data(data=data) if self._part == "file":
+                self.size += len(data)
+                await self._write(data)
+            case Data(data=data) if self._part == "path":
+                self._field += data
+                if len(self._field) > MAX_FIELD:
+                    raise SurfaceError(Kind.BODY_TOO_LARGE, "The part 'path' is too long")
+
+    async def finish(self) -> None:
+        """The file has its name only now, when all of the request has come."""
+        self._end_part()
+        if self._stored is None or not self.path:
+            raise SurfaceError(Kind.MISSING_PARAMETER, "An upload needs the parts 'file' and 'path'")
+        try:
+            await self._stored.finish()
+        except AgentRefused as refused:
+            refuse(self._call, refused, self.path)
+        if self._staged:
+            await _move_or_remove(self._call, self._staged, self.path)
+
+    def close(self) -> None:
+        if self._stored is not None:
+            self._stored.close()
+
+    def _end_part(self) -> None:
+        if self._part == "path":
+            if not self._field:
+                raise SurfaceError(Kind.MISSING_PARAMETER, "The part 'path' is empty")
+            self.path = absolute(self._field.decode("utf-8", "replace"), self._call.route.workdir)
+            self._field.clear()
+        self._part = ""
+
+    async def _begin_file(self) -> None:
+        if not self.path:
+            self._staged = f"{self._call.route.workdir}/.upload-{secrets.token_hex(8)}"
+        query = {"path": self.path or self._staged, "mode": "0644"}
+        self._stored = await Transfer.store(self._call.agent, "/files/content", query)
+
+    async def _write(self, data: memoryview) -> None:
+        assert self._stored is not None
+        try:
+            await self._stored.write(data)
+        except AgentRefused as refused:
+            refuse(self._call, refused, self.path or self._staged)
 
 
-async def _move(call: Call, origin: str, path: str) -> None:
+async def _move_or_remove(call: Call, origin: str, path: str) -> None:
+    moved = False
     try:
         await call.agent.call("POST", "/files/move", json={"from": origin, "to": path, "user": "user"})
+        moved = True
     except AgentRefused as refused:
         refuse(call, refused, path)
+    finally:
+        if not moved:
+            call.agent.afterwards(call.agent.call("DELETE", "/files", query={"path": origin}))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from .errors import Kind, SurfaceError
+from .javascript import PRELOAD, PRELOAD_TEXT
 
 
 @dataclass(frozen=True)
@@ -18,22 +19,26 @@ class Language:
     aliases: tuple[str, ...]
     file: str
     argv: tuple[str, ...]
-    env: dict[str, str] = field(default_factory=dict)
-    """Defaults of the tool, below everything that the user sets."""
+    compiler: str | None = None
+    """What the agent compiles the code with first; it keeps what it has compiled (agent protocol, `compile`)."""
     otherwise: tuple[str, ...] = ()
     """Tried where the template lacks argv[0]."""
     contexts: bool = False
+    files: dict[str, str] = field(default_factory=dict)
+    """What lies beside the code."""
 
-
-# Module mode wants a go.mod and asks the network for what it lacks; a single file needs neither. No GOCACHE and no
-# build flags that change what is compiled: the standard library in the template's warm cache was built with defaults.
-GO_ENV = {"GO111MODULE": "off", "GOTOOLCHAIN": "local", "GOTELEMETRY": "off"}
 
 LANGUAGES = (
     Language("python", ("python3", "py", "ipython"), "main.py", ("python3", "-u", "{dir}/main.py"), contexts=True),
-    Language("javascript", ("node", "nodejs", "js"), "main.js", ("node", "{dir}/main.js")),
+    Language(
+        "javascript",
+        ("node", "nodejs", "js"),
+        "main.js",
+        ("node", "--require", f"{{dir}}/{PRELOAD}", "{dir}/main.js"),
+        files={PRELOAD: PRELOAD_TEXT},
+    ),
     Language("bash", ("sh", "shell"), "main.sh", ("bash", "{dir}/main.sh"), otherwise=("sh", "{dir}/main.sh")),
-    Language("go", ("golang",), "main.go", ("go", "run", "{dir}/main.go"), GO_ENV),
+    Language("go", ("golang",), "main.go", ("{dir}/main",), compiler="go"),
 )
 
 BY_NAME: dict[str, Language] = {name: language for language in LANGUAGES for name in (language.name, *language.aliases)}
@@ -50,4 +55,5 @@ def find(name: str) -> Language:
 
 def language_of(argv: list[str]) -> str:
     """The language of a process that was started earlier, from its program; empty for other commands."""
-    return _BY_PROGRAM.get(PurePosixPath(argv[0]).name, "") if argv else ""
+    program = argv[0] if argv else ""
+    return _BY_PROGRAM.get(program) or _BY_PROGRAM.get(PurePosixPath(program).name, "")

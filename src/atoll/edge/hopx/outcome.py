@@ -74,14 +74,16 @@ def ending_of(frame: Frame, timeout_s: float) -> Ending:
     duration = number(value.get("duration_s"))
     process = value.get("process")
     if isinstance(process, dict):
-        return _process_ending(process, duration, timeout_s)
+        return process_ending(process, duration, timeout_s)
     status = text(value.get("status"))
     if status == "timed_out":
         return timed_out(timeout_s, duration)
+    if status == "error":
+        return Ending(whole(value.get("exit_code")) or CELL_EXIT[status], duration)
     return Ending(CELL_EXIT.get(status, 1), duration, "Execution interrupted\n" if status == "interrupted" else "")
 
 
-def _process_ending(process: dict[str, Any], duration: float, timeout_s: float) -> Ending:
+def process_ending(process: dict[str, Any], duration: float, timeout_s: float) -> Ending:
     if process.get("status") == "timed_out":
         return timed_out(timeout_s, duration)
     code = process.get("exit_code")
@@ -99,6 +101,8 @@ class Outcome:
     fields: dict[str, Any] = field(default_factory=dict)
     rich: list[dict[str, Any]] = field(default_factory=list)
     pid: int | None = None
+    context: str = ""
+    """Where a cell runs: the context's id, or `fresh` for an interpreter that was made for it alone."""
     _rich_size: int = 0
     _incomplete: bool = False
 
@@ -115,6 +119,7 @@ class Outcome:
             case "start":
                 pid = mapping(frame.value.get("process")).get("pid")
                 self.pid = pid if isinstance(pid, int) else None
+                self.context = "fresh" if frame.value.get("spare") is True else text(frame.value.get("context"))[:64]
 
     def _show(self, frame: Frame) -> None:
         data = mapping(frame.value.get("data"))

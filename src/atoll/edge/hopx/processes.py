@@ -18,6 +18,7 @@ from .execution import plain_id
 from .languages import language_of
 
 END_S = 2.0  # clients look for five seconds
+LISTED_OUTPUT = 8 * 1024  # of each stream, its end
 STATUS = {"running": "running", "killed": "killed", "timed_out": "failed"}
 
 
@@ -51,25 +52,42 @@ def render_process(record: Object, now: float) -> Object:
     }
 
 
-async def _records(call: Call) -> list[Object]:
-    return objects((await call.agent.call("GET", "/processes")).get("processes"))
+async def _records(call: Call, output: int | None = None) -> list[Object]:
+    query = {} if output is None else {"output": str(output)}
+    return objects((await call.agent.call("GET", "/processes", query=query)).get("processes"))
+
+
+def _with_output(shown: Object, found: Object, dropped: bool) -> Object:
+    """`output_truncated`: the beginning of it is not shown."""
+    stdout, stderr = text(found.get("stdout")), text(found.get("stderr"))
+    return {**shown, "stdout": stdout, "stderr": stderr, "output_truncated": dropped or bool(found.get("truncated"))}
+
+
+def _with_callback(call: Call, shown: Object) -> Object:
+    callback = call.webhooks.of(call.route.id, shown["process_id"])
+    return shown if callback is None else {**shown, "callback": callback}
+
+
+def _listed(call: Call, record: Object, now: float) -> Object:
+    cut = any(len(text(record.get(name)).encode("utf-8", "replace")) >= LISTED_OUTPUT for name in ("stdout", "stderr"))
+    return _with_callback(call, _with_output(render_process(record, now), record, cut))
 
 
 async def list_background(call: Call) -> web.StreamResponse:
     now = time.time()
-    shown = [render_process(record, now) for record in await _records(call) if not record.get("pty")]
+    shown = [_listed(call, record, now) for record in await _records(call, LISTED_OUTPUT) if not record.get("pty")]
     return answer({"processes": shown, "count": len(shown), "timestamp": timestamp(now)})
 
 
 async def show_background(call: Call) -> web.StreamResponse:
-    """One of them with its output: there is no other way to read what a background run has printed."""
+    """One of them with all of its output that is kept."""
     process_id = plain_id(call.arguments[0])
     try:
         data = await call.agent.call("GET", f"/processes/{process_id}")
     except AgentRefused as refused:
         raise _not_found(process_id, refused) from refused
     shown = render_process(mapping(data.get("process")), time.time())
-    return answer({**shown, "stdout": text(data.get("stdout")), "stderr": text(data.get("stderr"))})
+    return answer(_with_callback(call, _with_output(shown, data, dropped=False)))
 
 
 async def list_system(call: Call) -> web.StreamResponse:
@@ -84,7 +102,8 @@ async def list_system(call: Call) -> web.StreamResponse:
         pid = whole(process.get("pid"))
         record = background.pop(pid, None)
         ours = {} if record is None else render_process(record, now)
-        shown.append({**ours, **process, "process_id": ours.get("process_id") or str(pid)})
+        started = {"started_at": timestamp_or_none(process.get("started_at"))}
+        shown.append({**ours, **process, **started, "process_id": ours.get("process_id") or str(pid)})
     shown += [render_process(record, now) for record in background.values()]
     return answer({"processes": shown, "count": len(shown), "timestamp": timestamp(now)})
 

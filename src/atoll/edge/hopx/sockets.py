@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from atoll.edge.agent_link import AgentError, AgentRefused, Answer
 from atoll.edge.frames_in import Frame, mapping, text, whole
@@ -22,6 +22,7 @@ from .call import Call, Object, absolute, dump, optional_text, timestamp
 from .errors import Kind, SurfaceError, body, from_agent
 from .execution import GRACE_S, Run, cannot_start, parse_code, plain_id, running, start_process
 from .outcome import Chunks, Ending, Messages, ending_of, timed_out
+from .pacing import ANSWER_S, MARK, Outbox, hears_one_at_a_time
 
 PING_EVERY_S = 30.0  # notices a client that vanished without a word
 FIRST_MESSAGE_S = 30.0
@@ -41,9 +42,52 @@ class ClientLeft(Exception):
 @dataclass
 class Socket:
     ws: web.WebSocketResponse
+    outbox: Outbox | None = None
+    """For a client that has to be given one message at a time. Pings are ours to answer then."""
+    _answered: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def send(self, message: Object) -> None:
-        await self.ws.send_str(dump(message).decode())
+        if self.outbox is None:
+            await self.ws.send_str(dump(message).decode())
+            return
+        while self.outbox.full:
+            await self._next_turn(self.outbox)
+        self.outbox.put(message)
+        await self._pass_on(self.outbox)
+
+    async def _next_turn(self, outbox: Outbox) -> None:
+        self._answered.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER_S):
+                await self._answered.wait()
+        await self._pass_on(outbox)
+
+    async def _pass_on(self, outbox: Outbox) -> None:
+        message = outbox.take(time.monotonic())
+        if message is not None:
+            await self.ws.send_str(dump(message).decode())
+            await self.ws.ping(MARK)
+
+    async def _keep_pace(self, outbox: Outbox, message: WSMessage) -> None:
+        if message.type is WSMsgType.PING:
+            await self.ws.pong(message.data)
+        elif message.type is WSMsgType.PONG and message.data == MARK:
+            outbox.answered()
+            await self._pass_on(outbox)
+            self._answered.set()
+
+    async def finish(self) -> None:
+        """Sends what waits for its turn. Nobody else may be reading any more."""
+        if self.outbox is None:
+            return
+        reading = asyncio.ensure_future(self.until_left())
+        reading.add_done_callback(lambda _: self._answered.set())
+        try:
+            while not (self.outbox.empty or reading.done()):
+                await self._next_turn(self.outbox)
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
 
     async def receive(self) -> Object:
         """The next JSON object; what is none is skipped. ClientLeft at the end."""
@@ -51,6 +95,8 @@ class Socket:
             message = await self.ws.receive()
             if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
                 raise ClientLeft
+            if self.outbox is not None:
+                await self._keep_pace(self.outbox, message)
             if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
                 continue
             try:
@@ -78,12 +124,19 @@ Session = Callable[[Call, Socket], Awaitable[None]]
 
 def websocket(session: Session) -> Callable[[Call], Awaitable[web.StreamResponse]]:
     async def handle(call: Call) -> web.StreamResponse:
-        ws = web.WebSocketResponse(heartbeat=PING_EVERY_S, max_msg_size=MAX_MESSAGE, compress=False, timeout=CLOSE_S)
+        outbox = Outbox() if hears_one_at_a_time(call.request.headers) else None
+        ws = web.WebSocketResponse(
+            heartbeat=PING_EVERY_S,
+            max_msg_size=MAX_MESSAGE,
+            compress=False,
+            timeout=CLOSE_S,
+            autoping=outbox is None,
+        )
         if not ws.can_prepare(call.request).ok:
             raise SurfaceError(Kind.UPGRADE_REQUIRED, "This path is a WebSocket")
         await call.exchange.begin(ws)
         call.open_sockets.add(ws)
-        socket = Socket(ws)
+        socket = Socket(ws, outbox)
         try:
             await session(call, socket)
         except ClientLeft:
@@ -94,6 +147,8 @@ def websocket(session: Session) -> Callable[[Call], Awaitable[web.StreamResponse
             await _tell(socket, call, from_agent(error, call.route.id))
         finally:
             call.open_sockets.discard(ws)
+        with suppress(ConnectionError):
+            await socket.finish()
         await ws.close(code=WSCloseCode.OK)
         return ws
 
@@ -138,7 +193,6 @@ async def execute_stream(call: Call, socket: Socket) -> None:
 async def _execute(call: Call, socket: Socket, request: Object) -> None:
     code = parse_code(request, call.route, STREAM_TIMEOUT_S)
     messages, ending, begun = Messages(), Ending(1, 0.0), time.monotonic()
-    call.agent.executing += 1
     try:
         async with asyncio.timeout(code.timeout_s + GRACE_S), running(call.agent, code, call.route) as stream:
             async for frame in stream.frames():
@@ -150,8 +204,6 @@ async def _execute(call: Call, socket: Socket, request: Object) -> None:
         ending = timed_out(code.timeout_s, time.monotonic() - begun)
     except AgentRefused as refused:
         ending = cannot_start(refused, code)
-    finally:
-        call.agent.executing -= 1
     for message in messages.closing(ending, timestamp()):
         await socket.send(message)
 

@@ -6,7 +6,7 @@ import time
 
 from aiohttp import web
 
-from . import environment, execution, files, processes, sockets, system
+from . import cache, environment, execution, files, metrics_stream, processes, sockets, system
 from .call import Call, Handler
 from .errors import Kind, SurfaceError
 
@@ -15,15 +15,17 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/ping": {"GET": system.ping},
     "/health": {"GET": system.health},
     "/info": {"GET": system.facts},
+    "/system": {"GET": system.about},
     "/metrics": {"GET": system.metrics},
     "/metrics/snapshot": {"GET": system.metrics},
     "/metrics/prometheus": {"GET": system.prometheus},
+    "/metrics/stream": {"GET": metrics_stream.serve},
     "/processes": {"GET": processes.list_system},
     "/processes/*/kill": {"POST": processes.kill},
     "/jupyter/sessions": {"GET": system.jupyter_sessions},
-    "/cache": {"GET": system.cache_stats},
-    "/cache/stats": {"GET": system.cache_stats},
-    "/cache/clear": {"POST": system.cache_clear},
+    "/cache": {"GET": cache.show},
+    "/cache/stats": {"GET": cache.show},
+    "/cache/clear": {"POST": cache.clear},
     "/execute": {"POST": execution.execute},
     "/execute/rich": {"POST": execution.execute},
     "/execute/ipython": {"POST": execution.execute_ipython},
@@ -51,6 +53,7 @@ ROUTES: dict[str, dict[str, Handler]] = {
         "PATCH": environment.merge,
         "DELETE": environment.clear,
     },
+    "/env/*": {"DELETE": environment.remove},
     "/terminal": {"GET": sockets.websocket(sockets.terminal)},
 }
 
@@ -94,4 +97,6 @@ async def _measured(call: Call, name: str, handler: Handler) -> web.StreamRespon
         call.agent.errors += 1
         raise
     finally:
-        call.agent.seconds[name] += time.monotonic() - begun
+        took = time.monotonic() - begun
+        call.agent.seconds[name] += took
+        call.agent.latest.append(took)

@@ -25,6 +25,7 @@ PROC_MASKED_FILES = ("kcore", "keys", "kmsg", "kallsyms", "latency_stats", "sche
                      "key-users", "config.gz", "mtrr", "swaps", "diskstats")  # fmt: skip
 PROC_MASKED_DIRECTORIES = ("acpi", "scsi", "asound", "dynamic_debug", "driver")
 MOUNT_POINT = "/mnt"
+RESOLVERS = ("8.8.8.8", "1.1.1.1")
 
 
 class BirthFailed(RuntimeError):
@@ -64,6 +65,7 @@ def be_born(
         become_sandbox_root(userns, limits_of(request), bpf)
         step = "names"
         name_the_host(request["hostname"])
+        name_the_resolvers()
         sc.send_message(channel, {"ready": True})
     except Exception as error:
         with contextlib.suppress(OSError):
@@ -114,5 +116,20 @@ def _add_to_hosts(hostname: str) -> None:
         missing = [line for line in ("127.0.0.1 localhost", "127.0.1.1 " + hostname) if line.split()[1] not in content]
         os.lseek(fd, 0, os.SEEK_END)
         os.write(fd, "".join(line + "\n" for line in missing).encode())
+    finally:
+        os.close(fd)
+
+
+def name_the_resolvers() -> None:
+    """Only into an empty file, as templates have it: what the sandbox wrote there stays."""
+    with contextlib.suppress(OSError):
+        _write_resolvers()
+
+
+def _write_resolvers() -> None:
+    fd = os.open("/etc/resolv.conf", os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if os.fstat(fd).st_size == 0:
+            os.write(fd, "".join(f"nameserver {address}\n" for address in RESOLVERS).encode())
     finally:
         os.close(fd)

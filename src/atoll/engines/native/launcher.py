@@ -33,12 +33,15 @@ from atoll.core.errors import (
     Unsupported,
 )
 from atoll.core.limits import Limits
+from atoll.core.reach import parse_open_ranges
+from atoll.core.uplink import parse_uplink
 
 from . import host_limits, ids, network, seccomp, tree
 from . import syscalls as sc
 from .cgroup import Cgroup, Cgroups
 from .claims import Claims
 from .slot import Berth, Slot, SlotRequest, discard_slot, make_slot, open_berth
+from .uplink import UplinkSetup
 from .version import engine_version
 from .zygotes import Generation, TemplateSpec, readable
 
@@ -58,6 +61,8 @@ class Sandbox:
     socket_path: Path
     cgroup: Cgroup
     pidfd: int
+    egress_mark: int = 0
+    """Of its way out; 0 when it has none."""
     generation: Generation | None = None
     """None when adopted: nothing more is born into it."""
     exited: asyncio.Event = field(default_factory=asyncio.Event)
@@ -72,6 +77,7 @@ class Sandbox:
             "generation": self.ids.generation,
             "slice": self.ids.index,
             "address": network.address_of(self.ids.number),
+            "egress_mark": self.egress_mark,
             "socket": str(self.socket_path),
         }
 
@@ -100,8 +106,8 @@ def _pair() -> tuple[socket.socket, socket.socket]:
 
 
 class Launcher:
-    def __init__(self, run: Path, installation: str) -> None:
-        self.version = engine_version()
+    def __init__(self, run: Path, installation: str, uplink: str = "none", open_ranges: str = "") -> None:
+        self.version = engine_version(uplink, open_ranges)
         self.run = run
         self.installation = installation
         self.records = run / "launcher"
@@ -112,6 +118,7 @@ class Launcher:
         self.cgroups = Cgroups(installation)
         self.claims = Claims(run.parent / "generations", installation)
         self.fabric = network.Fabric(installation)
+        self.uplink = UplinkSetup(self.fabric, run, parse_uplink(uplink), parse_open_ranges(open_ranges))
         sc.unshare(sc.CLONE_NEWNS)
         sc.mount(None, "/", None, sc.MS_REC | MS_SLAVE)
         self.stage = tree.Stage(run / "stage")
@@ -135,6 +142,7 @@ class Launcher:
                 await self._sweep_or_log(path.stem)
         for name in self.cgroups.names() - self.sandboxes.keys():
             await self._sweep_or_log(name)
+        self.uplink.set_up()
 
     async def _sweep_or_log(self, sandbox_id: str) -> None:
         """One that cannot be swept must not keep the others without a launcher; the next start tries again."""
@@ -157,7 +165,9 @@ class Launcher:
             socket_path=Path(record["socket"]),
             cgroup=self.cgroups.of(record["id"]),
             pidfd=pidfd,
+            egress_mark=int(record.get("egress_mark", 0)),
         )
+        self.fabric.adopt(sandbox.ids.number, sandbox.egress_mark)
         self._watch(sandbox)
 
     async def _sweep(self, sandbox_id: str) -> None:
@@ -254,6 +264,7 @@ class Launcher:
             if not self.sandboxes:
                 self.cgroups.remove()
                 self.claims.release_all()
+                self.uplink.tear_down()
                 sc.setns(self.host_mounts, sc.CLONE_NEWNS)
                 network.remove_fabric(self.installation)
         finally:
@@ -345,7 +356,8 @@ class Launcher:
             except Unavailable:
                 slot.generation.broken = True
                 raise
-            sandbox = self._born(slot, berth, sandbox_id, socket_path, pid)
+            egress_mark = self.fabric.open(slot.ids.number, slot.netns_fd) if params["internet_access"] is True else 0
+            sandbox = self._born(slot, berth, sandbox_id, socket_path, pid, egress_mark)
             undo.pop_all()  # from here on its end is what cleans up
             with contextlib.closing(slot), contextlib.closing(berth), channels:
                 await self._raise_newborn(slot, berth, sandbox, channels, params)
@@ -398,7 +410,9 @@ class Launcher:
         sc.send_message(channels.join, {"go": True})
         await expect_ready(channels.join, "join")
 
-    def _born(self, slot: Slot, berth: Berth, sandbox_id: str, socket_path: Path, pid: int) -> Sandbox:
+    def _born(
+        self, slot: Slot, berth: Berth, sandbox_id: str, socket_path: Path, pid: int, egress_mark: int
+    ) -> Sandbox:
         pidfd = os.pidfd_open(pid)
         sandbox = Sandbox(
             id=sandbox_id,
@@ -408,6 +422,7 @@ class Launcher:
             socket_path=socket_path,
             cgroup=berth.cgroup,
             pidfd=pidfd,
+            egress_mark=egress_mark,
             generation=slot.generation,
         )
         self._record_path(sandbox.id).write_text(json.dumps(sandbox.handle()))
@@ -463,8 +478,8 @@ def reap() -> None:
             pass
 
 
-async def serve(run: Path, installation: str, socket_path: Path) -> None:
-    launcher = Launcher(run, installation)
+async def serve(run: Path, installation: str, socket_path: Path, uplink: str, open_ranges: str) -> None:
+    launcher = Launcher(run, installation, uplink, open_ranges)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGCHLD, reap)
     loop.add_signal_handler(signal.SIGTERM, launcher.finished.set)
@@ -485,6 +500,8 @@ def main() -> None:
     parser.add_argument("--socket", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--installation", required=True)
+    parser.add_argument("--uplink", default="none")
+    parser.add_argument("--open-ranges", default="")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     raise_limits()
@@ -492,7 +509,8 @@ def main() -> None:
     os.umask(0o022)  # what is private lies below RUN, which is 0700
     sc.prctl(sc.PR_SET_DUMPABLE, 0)
     sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1)
-    asyncio.run(serve(arguments.run, arguments.installation, arguments.socket))
+    uplink, open_ranges = arguments.uplink, arguments.open_ranges
+    asyncio.run(serve(arguments.run, arguments.installation, arguments.socket, uplink, open_ranges))
 
 
 if __name__ == "__main__":

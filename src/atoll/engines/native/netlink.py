@@ -10,14 +10,16 @@ import os
 import socket
 import struct
 
-RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_NEWROUTE = 16, 17, 20, 24
-NLM_F_REQUEST, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL = 1, 4, 0x400, 0x200
+RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWNEIGH = 16, 17, 20, 24, 28
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE = 1, 4, 0x400, 0x200, 0x100
 NLMSG_ERROR = 2
 IFF_UP = 1
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINKINFO, IFLA_NET_NS_FD = 1, 3, 18, 28
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 IFA_ADDRESS, IFA_LOCAL = 1, 2
-RTA_DST, RTA_OIF = 1, 4
+RTA_DST, RTA_OIF, RTA_GATEWAY = 1, 4, 5
+RTNH_F_ONLINK = 4
+NDA_DST, NDA_LLADDR, NUD_PERMANENT = 1, 2, 0x80
 RT_TABLE_MAIN, RTPROT_STATIC, RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 254, 4, 0, 253
 RTN_UNICAST, RTN_UNREACHABLE = 1, 7
 NLA_F_NESTED = 0x8000
@@ -40,11 +42,13 @@ def ifinfo(index: int = 0, flags: int = 0, change: int = 0) -> bytes:
     return struct.pack("=BxHiII", socket.AF_UNSPEC, 0, index, flags, change)
 
 
-def new_veth(name: str, peer_name: str, peer_netns_fd: int) -> bytes:
-    peer = ifinfo() + text(IFLA_IFNAME, peer_name) + u32(IFLA_NET_NS_FD, peer_netns_fd)
+def new_veth(name: str, peer_name: str, peer_netns_fd: int, macs: tuple[bytes, bytes] | None = None) -> bytes:
+    """`macs`: of this end and the peer; the kernel's choice without them."""
+    own_mac, peer_mac = (attribute(IFLA_ADDRESS, mac) for mac in macs) if macs else (b"", b"")
+    peer = ifinfo() + text(IFLA_IFNAME, peer_name) + u32(IFLA_NET_NS_FD, peer_netns_fd) + peer_mac
     data = attribute(IFLA_INFO_DATA | NLA_F_NESTED, attribute(VETH_INFO_PEER | NLA_F_NESTED, peer))
     info = attribute(IFLA_LINKINFO | NLA_F_NESTED, text(IFLA_INFO_KIND, "veth") + data)
-    return _message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, ifinfo() + text(IFLA_IFNAME, name) + info)
+    return _message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, ifinfo() + text(IFLA_IFNAME, name) + own_mac + info)
 
 
 def link_up(index: int) -> bytes:
@@ -74,8 +78,27 @@ def no_default_route() -> bytes:
     return _message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, _rtmsg(0, RT_SCOPE_UNIVERSE, RTN_UNREACHABLE))
 
 
-def _rtmsg(prefix: int, scope: int, kind: int) -> bytes:
-    return struct.pack("=BBBBBBBBI", socket.AF_INET, prefix, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, scope, kind, 0)
+def no_route(destination: str, prefix: int) -> bytes:
+    body = _rtmsg(prefix, RT_SCOPE_UNIVERSE, RTN_UNREACHABLE)
+    return _message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body + attribute(RTA_DST, socket.inet_aton(destination)))
+
+
+def default_route(gateway: str, index: int) -> bytes:
+    """In the place of the one that is there. The gateway need not be in a network of the link's."""
+    body = _rtmsg(0, RT_SCOPE_UNIVERSE, RTN_UNICAST, RTNH_F_ONLINK)
+    attributes = u32(RTA_OIF, index) + attribute(RTA_GATEWAY, socket.inet_aton(gateway))
+    return _message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body + attributes)
+
+
+def new_neighbour(index: int, address: str, mac: bytes) -> bytes:
+    """Known for good: nobody is asked, so nobody can answer falsely."""
+    body = struct.pack("=BxxxiHBB", socket.AF_INET, index, NUD_PERMANENT, 0, 0)
+    attributes = attribute(NDA_DST, socket.inet_aton(address)) + attribute(NDA_LLADDR, mac)
+    return _message(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, body + attributes)
+
+
+def _rtmsg(prefix: int, scope: int, kind: int, flags: int = 0) -> bytes:
+    return struct.pack("=BBBBBBBBI", socket.AF_INET, prefix, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, scope, kind, flags)
 
 
 def _message(kind: int, flags: int, body: bytes) -> bytes:

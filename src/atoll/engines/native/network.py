@@ -1,10 +1,11 @@
-"""A sandbox's network: its own namespace, one veth, its own /32, no neighbour, no way out.
+"""A sandbox's network: its own namespace, one veth, its own /32, no neighbour; a way out when it is given one.
 
-The other ends of all veths live in the *fabric*, a network namespace of the installation that
-forwards nothing (`ip_forward` off) and in which nothing listens: so a sandbox can reach neither
-another one, nor the host, nor anything beyond, and nobody can reach it. The host's own namespace is
-never touched. The fabric is bound at /run/netns/atoll-INSTALLATION (so that `ip netns exec` can look
-into it) because it has to outlive the launcher while sandboxes run.
+The other ends of all veths live in the *fabric*, a network namespace of the installation in which nothing listens.
+Where it has an uplink (`uplink.py`) it forwards what its rules (`rules.py`) let pass; without one it forwards nothing.
+A sandbox reaches neither another one nor the host, and nobody reaches it. Inside, everything is unreachable until
+`open`, whose route root inside cannot make: the namespace is owned by the template's. The fabric is bound at
+/run/netns/atoll-INSTALLATION (so that `ip netns exec` can look into it) because it has to outlive the launcher while
+sandboxes run.
 """
 
 from __future__ import annotations
@@ -12,25 +13,43 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 from . import syscalls as sc
-from .netlink import Netlink, del_link, link_up, new_address, new_route, new_veth, no_default_route
+from .netlink import (
+    Netlink,
+    default_route,
+    del_link,
+    link_up,
+    new_address,
+    new_neighbour,
+    new_route,
+    new_veth,
+    no_default_route,
+    no_route,
+)
+from .nft import Conntrack, Element, Elements, address_key, interface_key, mark_key
+from .rules import FABRIC_TABLE, FLOWS, PASSES, Pass
 
 NETNS_DIRECTORY = Path("/run/netns")
 FIRST_ADDRESS = int.from_bytes(socket.inet_aton("100.96.0.0"), "big")
 """100.96.0.0/11 of the shared address space (RFC 6598): never a public destination."""
 PEER = "eth0"
+GATEWAY = "169.254.0.1"
+"""Inside; the fabric's end of the link answers to nothing by that name."""
+FABRIC_MAC, SANDBOX_MAC = bytes.fromhex("026174000001"), bytes.fromhex("026174000002")
+"""Locally administered. The same on every link, each of which has two ends and no more."""
+UNROUTED = (("0.0.0.0", 8), ("224.0.0.0", 4), ("255.255.255.255", 32))  # noqa: S104
+"""Destinations for which no router answers with a refusal: refused inside."""
 SANDBOX_SYSCTLS = {
     f"/proc/sys/net/ipv6/conf/{PEER}/disable_ipv6": "1",
     # A socket bound to the link passes the unreachable route by and would make a neighbour entry for each address it
     # names; their number is one for the whole host. Without probes an entry has failed, and can be dropped, at once.
     f"/proc/sys/net/ipv4/neigh/{PEER}/mcast_solicit": "0",
     "/proc/sys/net/ipv4/ip_unprivileged_port_start": "0",
-    "/proc/sys/net/ipv4/ping_group_range": "0 2147483647",
 }
 FABRIC_SYSCTLS = {
-    "/proc/sys/net/ipv4/ip_forward": "0",
     "/proc/sys/net/ipv6/conf/all/disable_ipv6": "1",
     "/proc/sys/net/ipv6/conf/default/disable_ipv6": "1",
 }
@@ -49,12 +68,18 @@ class Fabric:
 
     def __init__(self, installation: str) -> None:
         self.path = NETNS_DIRECTORY / f"atoll-{installation}"
+        self.host_fd = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self._ensure()
         self.fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         sc.setns(self.fd, sc.CLONE_NEWNET)
         for path, value in FABRIC_SYSCTLS.items():
             with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
                 Path(path).write_text(value)
+        self.has_uplink = False
+        """While it is false nobody is given a way out."""
+        self._passes: dict[int, Pass] = {}
+        self._elements = Elements(FABRIC_TABLE)
+        self._conntrack = Conntrack()
         self._netlink = Netlink()
         self._netlink.send(link_up(1))
 
@@ -70,6 +95,7 @@ class Fabric:
             try:
                 os.close(read)
                 sc.unshare(sc.CLONE_NEWNET)
+                forward(False)
                 sc.mount("/proc/self/ns/net", str(self.path), None, sc.MS_BIND)
                 os.write(write, b"1")
             finally:
@@ -87,16 +113,46 @@ class Fabric:
         address = address_of(slice_index)
         with contextlib.suppress(OSError):
             self._netlink.send(del_link(name))
-        self._netlink.send(new_veth(name, PEER, netns_fd))
+        self._netlink.send(new_veth(name, PEER, netns_fd, (FABRIC_MAC, SANDBOX_MAC)))
         index = socket.if_nametoindex(name)
-        self._netlink.send(link_up(index), new_route(address, 32, index))
+        self._netlink.send(link_up(index), new_route(address, 32, index), new_neighbour(index, address, SANDBOX_MAC))
+        with self.visiting(netns_fd):
+            _configure_inside(address)
+
+    def open(self, slice_index: int, netns_fd: int) -> int:
+        """A way out for the sandbox; answers the mark of its pass, 0 where there is no uplink."""
+        if not self.has_uplink:
+            return 0
+        given = Pass(link_name(slice_index), address_of(slice_index), _fresh_mark())
+        self._elements.add(_elements_of(given))
+        self._passes[slice_index] = given
+        with self.visiting(netns_fd):
+            _route_out()
+        return given.mark
+
+    def adopt(self, slice_index: int, mark: int) -> None:
+        """The pass that an earlier launcher gave; it is in force again when the uplink is set up."""
+        if mark:
+            self._passes[slice_index] = Pass(link_name(slice_index), address_of(slice_index), mark)
+
+    def passes(self) -> list[Pass]:
+        return list(self._passes.values())
+
+    @contextlib.contextmanager
+    def visiting(self, netns_fd: int) -> Iterator[None]:
         sc.setns(netns_fd, sc.CLONE_NEWNET)
         try:
-            _configure_inside(address)
+            yield
         finally:
             sc.setns(self.fd, sc.CLONE_NEWNET)
 
     def disconnect(self, slice_index: int) -> None:
+        """Its pass first: what was allowed to it is over before anybody else can have its address."""
+        taken_back = self._passes.pop(slice_index, None)
+        if taken_back and self.has_uplink:
+            with contextlib.suppress(FileNotFoundError):
+                self._elements.remove(_elements_of(taken_back))
+            self._conntrack.forget(taken_back.mark)
         with contextlib.suppress(OSError):
             self._netlink.send(del_link(link_name(slice_index)))
 
@@ -110,6 +166,8 @@ def _configure_inside(address: str) -> None:
             new_address(index, address, 32),
             link_up(index),
             no_default_route(),
+            *(no_route(destination, prefix) for destination, prefix in UNROUTED),
+            new_neighbour(index, GATEWAY, FABRIC_MAC),
         )
     finally:
         netlink.close()
@@ -122,6 +180,29 @@ def _configure_inside(address: str) -> None:
             os.write(fd, value.encode())
         finally:
             os.close(fd)
+
+
+def forward(on: bool) -> None:
+    """In the current namespace, where a new one may have taken over that of the host."""
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("01"[on])
+
+
+def _route_out() -> None:
+    netlink = Netlink()
+    try:
+        netlink.send(default_route(GATEWAY, socket.if_nametoindex(PEER)))
+    finally:
+        netlink.close()
+
+
+def _elements_of(given: Pass) -> list[Element]:
+    key, mark = interface_key(given.link) + address_key(given.address), mark_key(given.mark)
+    return [Element(PASSES, key, mark), Element(FLOWS, key + mark)]
+
+
+def _fresh_mark() -> int:
+    """Random: two births on one address do not meet."""
+    return int.from_bytes(os.urandom(4), "big") or 1
 
 
 def _is_netns(path: Path) -> bool:

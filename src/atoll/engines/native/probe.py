@@ -47,6 +47,7 @@ TOOLS = {  # program: the package that has it
     "mkfs.ext4": "e2fsprogs",
     "apt-get": "apt",
     "gcc": "gcc libc6-dev",
+    "nft": "nftables",
     "unshare": "util-linux",
     "setpriv": "util-linux",
 }

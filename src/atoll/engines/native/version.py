@@ -1,4 +1,4 @@
-"""What tells a running launcher from the one on disk: the release and a digest of the code it was started from."""
+"""What tells a running launcher from the one wanted: the release, a digest of its code, and what it was told."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 import atoll
 
 
-def engine_version() -> str:
+def engine_version(uplink: str = "none", open_ranges: str = "") -> str:
     package = Path(__file__).parents[2]
     digest = hashlib.sha256()
-    for path in sorted([*Path(__file__).parent.glob("*.py"), package / "rpc.py", *(package / "wire").glob("*.py")]):
+    rooms = [Path(__file__).parent, package / "core", package / "wire"]
+    for path in sorted([package / "rpc.py", *(path for room in rooms for path in room.glob("*.py"))]):
         digest.update(path.name.encode() + path.read_bytes())
+    digest.update(f"{uplink} {open_ranges}".encode())
     return f"{atoll.__version__}+{digest.hexdigest()[:12]}"

@@ -1,0 +1,50 @@
+"""Files of 256 MiB through the HopX routes, beside a plain sendfile server on the same machine in the same run."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from plain_client import Api
+
+from atoll.testing.installation import Installation
+from atoll.testing.plain_files import PlainFileServer, download, post_form, put
+
+MIB = 1 << 20
+SIZE_MIB = 256
+
+
+class Report(Protocol):
+    def add(self, name: str, samples_ms: list[float], reference: str | None = None) -> None: ...
+
+
+def bench_files(report: Report, server: Installation, count: int) -> None:
+    """The runs of both take turns, so that a noisy machine is noisy for both."""
+    parts = urlsplit(server.url)
+    address = (parts.hostname or "", parts.port or 0)
+    sandbox = Api(server).create("code-interpreter")
+    headers = {"Authorization": sandbox.agent.headers["Authorization"]}
+    path, at = "/workspace/big", f"/s/{sandbox.id}/files"
+    seconds: dict[str, list[float]] = {name: [] for name in ("plain up", "plain down", "up", "down")}
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        PlainFileServer(Path(scratch)) as plain,
+        open(f"{scratch}/source", "wb+") as source,
+    ):
+        block = os.urandom(MIB)
+        source.writelines(block for _ in range(SIZE_MIB))
+        source.flush()
+        for _ in range(count + 1):
+            seconds["plain up"].append(put(plain.address, "/stored", source))
+            seconds["up"].append(post_form(address, f"{at}/upload", headers, path, source))
+            seconds["plain down"].append(download(plain.address, "/source"))
+            seconds["down"].append(download(address, f"{at}/download?path={path}", headers))
+    sandbox.kill()
+    names = {"plain up": "sendfile server: 256 MiB up", "plain down": "sendfile server: 256 MiB down"}
+    for key, name in names.items():
+        report.add(name, [1000 * each for each in seconds[key][1:]])
+    report.add("http: upload 256 MiB", [1000 * each for each in seconds["up"][1:]], names["plain up"])
+    report.add("http: download 256 MiB", [1000 * each for each in seconds["down"][1:]], names["plain down"])

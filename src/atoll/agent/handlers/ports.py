@@ -1,0 +1,18 @@
+"""Listening ports, and a connection to one as a descriptor."""
+
+from __future__ import annotations
+
+from atoll.agent import ports
+from atoll.agent.http_server import Descriptor, JsonObject, Request
+from atoll.agent.services import Services
+
+
+async def listing(services: Services, request: Request) -> JsonObject:
+    del services, request
+    return {"ports": [{"port": each.port, "address": each.address} for each in ports.listeners()]}
+
+
+async def connect(services: Services, request: Request) -> Descriptor:
+    del services
+    port = ports.parse_port(request.parameters["id"])
+    return Descriptor(await ports.connect(port), {"port": port})
