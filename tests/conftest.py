@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from atoll.testing.installation import Installation
+from atoll.testing.installation import Installation, borrow_templates
+from atoll.testing.internet import Internet
 from long_run import LongRun
+from names import DOMAIN, Resolver
 from stack import Stack, templates_dir
 
 SKIPS = {
@@ -37,6 +39,43 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def stack() -> Iterator[Stack]:
     """One Atoll for all tests that do not hurt it."""
     with Installation(templates_dir(), "--templates", "base,code-interpreter,busybox") as installation:
+        made = Stack(installation)
+        yield made
+        made.client.close()
+
+
+@pytest.fixture(scope="session")
+def names(tmp_path_factory) -> Iterator[Resolver]:
+    with Resolver(tmp_path_factory.mktemp("names")) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def named_stack(stack, tmp_path_factory) -> Iterator[Stack]:
+    """Another one, whose sandboxes have names below a domain, with TLS by its own authority."""
+    data = tmp_path_factory.mktemp("named")
+    borrow_templates(templates_dir(), data)
+    with Installation(data, "--templates", "code-interpreter", "--domain", DOMAIN, "--region", "here") as installation:
+        made = Stack(installation, by_address=True)
+        yield made
+        made.client.close()
+
+
+@pytest.fixture(scope="session")
+def internet() -> Iterator[Internet]:
+    """Reached by the sandboxes of `online` alone."""
+    with Internet() as made:
+        yield made
+        assert made.escaped() == 0
+
+
+@pytest.fixture(scope="session")
+def online(stack, internet, tmp_path_factory) -> Iterator[Stack]:
+    """An Atoll whose sandboxes have a way out, into the small internet."""
+    data = tmp_path_factory.mktemp("online")
+    borrow_templates(templates_dir(), data)
+    flags = ("--uplink", internet.uplink, "--callback-ca", str(internet.ca_file))
+    with Installation(data, "--templates", "code-interpreter", *flags) as installation:
         made = Stack(installation)
         yield made
         made.client.close()

@@ -63,9 +63,12 @@ class Box:
 
 
 class Stack:
-    def __init__(self, installation: Installation) -> None:
+    def __init__(self, installation: Installation, by_address: bool = False) -> None:
+        """`by_address`: at 127.0.0.1 and without TLS, whatever its name is."""
         self.installation = installation
-        self.client = httpx.Client(base_url=installation.url, timeout=90)
+        self.port = int(installation.url.rpartition(":")[2])
+        self.url = f"http://127.0.0.1:{self.port}" if by_address else installation.url
+        self.client = httpx.Client(base_url=self.url, timeout=90)
 
     def api(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         return self.client.request(method, path, headers={"X-API-Key": self.installation.api_key}, **arguments)

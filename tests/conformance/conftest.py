@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,22 +13,16 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import compatibility
-
-NAMES = frozenset(compatibility.public_names())  # which imports the client before a test does
-
-import hopx_ai  # noqa: E402
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # it imports the old names of its WebSocket library
+    import hopx_ai
 
 # The client uses old names of its WebSocket library, and leaves its connections to the garbage collector.
 UNTIDY = (
     "ignore:websockets.client.WebSocketClientProtocol is deprecated",
     "ignore:unclosed:ResourceWarning",
 )
-TABLE = pytest.StashKey[compatibility.Table]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[TABLE] = compatibility.Table()
+collect_ignore = ["clients"]  # run in an environment of each version, see python_versions.py
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,26 +30,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(__file__).parent in item.path.parents:
             for quiet in UNTIDY:
                 item.add_marker(pytest.mark.filterwarnings(quiet))
-        unknown = set(_covered(item)) - NAMES
-        if unknown:
-            raise pytest.UsageError(f"{item.name} covers what hopx_ai does not have: {', '.join(sorted(unknown))}")
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    outcome = yield
-    report = outcome.get_result()
-    if report.when == "call" and not report.skipped:
-        item.config.stash[TABLE].add(_covered(item), item.name.partition("[")[0], report.passed)
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    if os.environ.get("ATOLL_WRITE_COMPATIBILITY"):
-        compatibility.write(session.config.stash[TABLE])
-
-
-def _covered(item: pytest.Item) -> list[str]:
-    return [name for marker in item.iter_markers("covers") for name in marker.args]
+@pytest.fixture(scope="session")
+def records(tmp_path_factory) -> Path:
+    """Where a client's suite leaves what it showed, one file for each version: see compatibility.py."""
+    return tmp_path_factory.mktemp("records")
 
 
 @pytest.fixture(scope="session")

@@ -37,5 +37,7 @@ def test_create_on_a_full_disk_is_a_resource_limit_error(stack, small_disk):
             Sandbox.create(template="busybox", api_key=full.api_key, base_url=full.url)
         assert caught.value.status_code == 403
         assert "disk" in str(caught.value)
-        assert caught.value.available is not None
+        assert caught.value.available == 0
+        assert caught.value.current >= caught.value.limit > 0
+        assert (caught.value.details["cause"], caught.value.upgrade_url) == ("host_full", None)
         assert Sandbox.list(api_key=full.api_key, base_url=full.url) == []

@@ -6,7 +6,7 @@ import pytest
 
 from atoll import compose
 from atoll.core.errors import InvalidInput, NotFound
-from atoll.core.settings import Clocks, Places
+from atoll.core.settings import Clocks, Places, TlsFiles
 
 
 def test_defaults_serve_loopback_only() -> None:
@@ -27,6 +27,14 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_default() -> None:
 def test_every_setting_has_a_flag_and_a_variable_of_the_same_name() -> None:
     for setting in compose.SETTINGS:
         assert setting.flag.removeprefix("--").replace("-", "_").upper() == setting.variable.removeprefix("ATOLL_")
+
+
+@pytest.mark.parametrize(("flag", "text"), [("uplink", "netns:../x"), ("open_ranges", "169.254.0.0/16")])
+def test_a_network_that_cannot_be_is_refused_naming_the_flag(flag: str, text: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        compose.read_config({flag: text}, {})
+    assert compose.BY_NAME[flag].flag in refused.value.message
+    assert text in refused.value.message
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:80", "192.168.0.1:80", "example.test:80"])
@@ -76,6 +84,62 @@ def test_templates_are_taken_once_and_in_order() -> None:
     assert compose.read_config({"templates": "b, a,b"}, {}).templates == ("b", "a")
 
 
+def named(**more: str | None) -> compose.Config:
+    return compose.read_config({"domain": "d.test", **more}, {})
+
+
+def test_a_domain_brings_tls_of_our_own() -> None:
+    config = named(data_dir="/x")
+    assert (config.domain, config.tls) == ("d.test", compose.TlsMode.AUTO)
+    assert config.certificate() == TlsFiles(Path("/x/tls/cert.pem"), Path("/x/tls/key.pem"))
+    assert config.authority == Path("/x/tls/ca.pem")
+
+
+def test_the_public_url_is_the_domains() -> None:
+    assert named().public_url("127.0.0.1", 8080) == "https://d.test:8080"
+    assert named().public_url("127.0.0.1", 443) == "https://d.test"
+    assert named(tls="off").public_url("127.0.0.1", 8080) == "http://d.test:8080"
+
+
+def test_certificate_files_are_the_operators_and_there_is_no_authority() -> None:
+    config = named(tls="files", tls_cert="/c", tls_key="/k")
+    assert (config.certificate(), config.authority) == (TlsFiles(Path("/c"), Path("/k")), None)
+
+
+def test_with_tls_other_machines_may_come() -> None:
+    assert named(listen="0.0.0.0:443").host == "0.0.0.0"
+    with pytest.raises(InvalidInput, match="--insecure-http"):
+        named(listen="0.0.0.0:443", tls="off")
+
+
+@pytest.mark.parametrize(
+    "domain", ["localhost", "a..b", "-a.b", "a_b.c", "127.0.0.1", "a.b/c", "*.a.b", "a." + "b" * 64]
+)
+def test_a_domain_that_is_none_is_refused(domain: str) -> None:
+    with pytest.raises(InvalidInput, match="--domain"):
+        named(domain=domain)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [{"tls": "maybe"}, {"tls": "files"}, {"tls": "files", "tls_cert": "/c"}, {"domain": "", "tls": "auto"}],
+)
+def test_tls_that_cannot_be_is_refused(flags: dict[str, str]) -> None:
+    with pytest.raises(InvalidInput, match="--tls"):
+        named(**flags)
+
+
+def test_certificate_files_that_are_no_pair_are_refused_at_the_start(tmp_path: Path) -> None:
+    first, second = named(data_dir=str(tmp_path / "a")), named(data_dir=str(tmp_path / "b"))
+    for config in (first, second):
+        compose.prepare_tls(config)
+    cert, key = str(tmp_path / "a/tls/cert.pem"), str(tmp_path / "b/tls/key.pem")
+    with pytest.raises(InvalidInput, match="cannot be used"):
+        compose.prepare_tls(named(tls="files", tls_cert=cert, tls_key=key))
+    with pytest.raises(InvalidInput, match="cannot be used"):
+        compose.prepare_tls(named(tls="files", tls_cert=cert, tls_key="/nowhere"))
+
+
 def test_settings_reach_a_role_unchanged(tmp_path: Path) -> None:
     import json
 
@@ -84,6 +148,8 @@ def test_settings_reach_a_role_unchanged(tmp_path: Path) -> None:
         (config.node(), compose.decode_node),
         (config.server("http://x"), compose.decode_server),
         (config.edge(80, 5), compose.decode_edge),
+        (named(data_dir=str(tmp_path)).server("https://x"), compose.decode_server),
+        (named(data_dir=str(tmp_path)).edge(80, 5), compose.decode_edge),
     ):
         assert decode(json.loads(compose.encode_settings(settings))) == settings
 

@@ -192,8 +192,9 @@ def test_a_port_that_is_taken_is_said() -> None:
 
 
 def test_a_wildcard_is_reached_by_loopback() -> None:
-    assert supervisor.public_url("0.0.0.0", 80) == "http://127.0.0.1:80"
-    assert supervisor.public_url("127.0.0.1", 8080) == "http://127.0.0.1:8080"
+    config = compose.read_config({}, {})
+    assert config.public_url("0.0.0.0", 80) == "http://127.0.0.1:80"
+    assert config.public_url("127.0.0.1", 8080) == "http://127.0.0.1:8080"
 
 
 def test_private_files_appear_complete_and_replace_what_was_there(tmp_path: Path) -> None:
@@ -213,11 +214,24 @@ def test_what_is_published_is_what_a_client_needs(tmp_path: Path) -> None:
     config = compose.Config(**{**vars(config), "places": places})
     supervisor.make_directories(places)
     places.first_key.write_text("e2b_key\n")
-    supervisor.publish(config, "http://127.0.0.1:1")
+    supervisor.publish(config, "http://127.0.0.1:1", "http://127.0.0.1:1")
     assert variables.read_text() == "ATOLL_BASE_URL=http://127.0.0.1:1\nATOLL_API_KEY=e2b_key\n"
     assert compose.running_url(places) == "http://127.0.0.1:1"
     supervisor.withdraw(places)
     assert compose.running_url(places) is None
+
+
+def test_with_a_domain_clients_are_told_whom_to_trust_and_this_machine_needs_no_name(tmp_path: Path) -> None:
+    variables = tmp_path / "env"
+    flags = {"data_dir": str(tmp_path / "data"), "print_env": str(variables), "domain": "d.test"}
+    config = compose.read_config(flags, {})
+    config = replace(config, places=Places.of(tmp_path / "data", tmp_path / "run"))
+    supervisor.make_directories(config.places)
+    supervisor.publish(config, config.public_url("0.0.0.0", 1), supervisor.local_url("0.0.0.0", 1))
+    told = dict(line.split("=") for line in variables.read_text().splitlines())
+    assert told["ATOLL_BASE_URL"] == "https://d.test:1"
+    assert told["SSL_CERT_FILE"] == str(config.places.tls / "ca.pem")
+    assert compose.running_url(config.places) == "http://127.0.0.1:1"
 
 
 def test_the_edge_inherits_the_listener_and_roles_get_their_settings(tmp_path: Path) -> None:

@@ -54,6 +54,14 @@ async def test_what_a_call_left_running_counts_as_activity(init):
     assert (await init.request("GET", "/activity")).json() == {"live": 0}
 
 
+async def test_a_kill_finds_what_is_just_becoming_another_program(init):
+    for _ in range(30):
+        result = await init.run("bash", "-c", "setsid sleep 1000 >/dev/null 2>&1 & echo $!")
+        await init.request("POST", f"/processes/{result.end['process']['id']}/signal", {"signal": "SIGKILL"})
+        awaited = await init.run(sys.executable, "-c", AWAIT_END, result.stdout.decode(), timeout_s=10)
+        assert awaited.end["process"]["status"] == "exited"
+
+
 async def test_a_fork_bomb_ends_at_its_time_limit_and_the_agent_answers_meanwhile(start_agent):
     agent = start_agent(prefix=("prlimit", "--nproc=300:300", *UNSHARE), switch_users=True, lineflush="/nonexistent")
     await agent.request("GET", "/health")

@@ -8,11 +8,12 @@ import os
 import signal
 import socket
 import subprocess
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
 
+from atoll.agent.contexts import MAX_SPARE
 from atoll.agent.interpreter import death
 from atoll.wire import frames
 
@@ -45,8 +46,8 @@ class FakeContext:
     def print(self, text: bytes, to: str = "stdout") -> None:
         os.write(getattr(self, to), text)
 
-    async def end(self, status: str = "ok") -> None:
-        await self.send(type="end", status=status, execution_count=1)
+    async def end(self, status: str = "ok", **more: object) -> None:
+        await self.send(type="end", status=status, execution_count=1, **more)
 
     async def signalled(self) -> int:
         """The signal that ended the process behind this context."""
@@ -137,7 +138,7 @@ async def test_default_is_made_on_first_use_and_kept(python_agent, seed):
     assert context.env["HOME"]
     await context.end()
     result = await executing
-    assert result.start == {"type": "start", "execution_count": 1}
+    assert result.start == {"type": "start", "execution_count": 1, "context": "default", "spare": False}
     assert result.end.items() >= {"type": "end", "status": "ok", "execution_count": 1}.items()
     (record,) = (await python_agent.request("GET", "/contexts")).json()["contexts"]
     assert record["status"] == "idle"
@@ -146,6 +147,15 @@ async def test_default_is_made_on_first_use_and_kept(python_agent, seed):
     await context.receive()
     await context.end("error")
     assert (await executing).end.items() >= {"status": "error", "execution_count": 2}.items()
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"), [(3, 3), (255, 255), (0, 1), (256, 1), (-1, 1), ("3", 1), (None, 1), ([], 1)]
+)
+async def test_an_errors_exit_code_is_a_programs(sent, told, python_agent, seed):
+    executing, context, _ = await running_cell(python_agent, seed)
+    await context.end("error", exit_code=sent)
+    assert (await executing).end["exit_code"] == told
 
 
 async def test_output_and_rich_values_keep_their_order(python_agent, seed):
@@ -208,6 +218,63 @@ async def test_a_busy_context_refuses_or_queues_when_asked(python_agent, seed):
     assert (await waiting).end["execution_count"] == 2
 
 
+async def test_a_busy_context_has_a_fresh_one_beside_it_when_asked(python_agent, seed):
+    first, default, _ = await running_cell(python_agent, seed)
+    second = asyncio.create_task(python_agent.execute("default", "beside", spare=True))
+    spare = await seed.fork()
+    assert (await spare.receive())["code"] == "beside"
+    assert spare.process.pid != default.process.pid
+    states = (await python_agent.request("GET", "/contexts")).json()["contexts"]
+    assert [state["status"] for state in states] == ["busy", "busy"]
+    await spare.end()
+    result = await second
+    assert (result.end["status"], result.start["spare"]) == ("ok", True)
+    assert result.start["context"] != "default"
+    assert await spare.signalled() == signal.SIGKILL
+    left = (await python_agent.request("GET", "/contexts")).json()["contexts"]
+    assert [(state["id"], state["pid"]) for state in left] == [("default", default.process.pid)]
+    await default.end()
+    assert (await first).end["execution_count"] == 1
+
+
+async def test_an_idle_context_needs_no_other(python_agent, seed):
+    for count in (1, 2):
+        executing = asyncio.create_task(python_agent.execute("default", "code", spare=True))
+        if count == 1:
+            context = await seed.fork()
+        await context.receive()
+        await context.end()
+        start = (await executing).start
+        assert (start["context"], start["execution_count"], start["spare"]) == ("default", count, False)
+
+
+async def test_spare_contexts_are_bounded_and_a_refusal_leaves_nothing(python_agent, seed):
+    first, default, _ = await running_cell(python_agent, seed)
+    beside, spares = [], []
+    for _ in range(MAX_SPARE):
+        beside.append(asyncio.create_task(python_agent.execute("default", "x", spare=True)))
+        spares.append(await seed.fork())
+    reply = await python_agent.request("POST", "/contexts/default/execute", {"code": "1", "spare": True})
+    assert (reply.status, reply.json()["kind"]) == (429, "too_many")
+    for context in (default, *spares):
+        await context.receive() if context is not default else None
+        await context.end()
+    for task in (first, *beside):
+        assert (await task).end["status"] == "ok"
+    assert len((await python_agent.request("GET", "/contexts")).json()["contexts"]) == 1
+
+
+async def test_a_client_that_leaves_ends_its_spare_context_with_what_it_started(python_agent, seed):
+    first, default, _ = await running_cell(python_agent, seed)
+    second = asyncio.create_task(python_agent.execute("default", "x", spare=True))
+    spare = await seed.fork()
+    await spare.receive()
+    second.cancel()
+    assert await spare.signalled() in (signal.SIGINT, signal.SIGKILL)
+    await default.end()
+    await first
+
+
 async def test_a_waiting_client_that_leaves_gives_up_its_turn(python_agent, seed):
     executing, context, _ = await running_cell(python_agent, seed)
     async with python_agent.connect() as connection:
@@ -256,9 +323,19 @@ async def test_at_the_time_limit_the_cell_is_interrupted_and_the_context_lives(p
     assert (await executing).end["execution_count"] == 2
 
 
-async def test_a_cell_that_ignores_the_interrupt_is_killed_with_its_context(python_agent, seed, monkeypatch):
-    monkeypatch.setitem(globals(), "PROGRAM", ["sh", "-c", "trap '' INT; sleep 1000"])
-    executing, context, _ = await running_cell(python_agent, seed, timeout_s=0.05)
+@contextmanager
+def deaf_programs():
+    """What is started meanwhile ignores SIGINT from its first moment."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+async def test_a_cell_that_ignores_the_interrupt_is_killed_with_its_context(python_agent, seed):
+    with deaf_programs():
+        executing, context, _ = await running_cell(python_agent, seed, timeout_s=0.05)
     assert await context.signalled() == signal.SIGKILL
     context.exit(signal.SIGKILL)
     result = await executing
@@ -391,7 +468,9 @@ async def test_a_malformed_context_is_invalid(python_agent, body):
     assert (await python_agent.request("POST", "/contexts", body)).json()["kind"] == "invalid"
 
 
-@pytest.mark.parametrize("body", [{}, {"code": 1}, {"code": "", "wait": 1}, {"code": "", "timeout_s": -1}])
+@pytest.mark.parametrize(
+    "body", [{}, {"code": 1}, {"code": "", "wait": 1}, {"code": "", "spare": 1}, {"code": "", "timeout_s": -1}]
+)
 async def test_a_malformed_cell_is_invalid(python_agent, body):
     assert (await python_agent.request("POST", "/contexts/default/execute", body)).json()["kind"] == "invalid"
 

@@ -52,14 +52,45 @@ def test_what_is_no_environment_is_invalid_and_changes_nothing(values):
     assert env.values == before
 
 
-def test_an_environment_is_bounded():
-    for values in ({str(number): "" for number in range(1001)}, {"A": "x" * 1024 * 1024}):
-        with pytest.raises(AgentError) as error:
-            checked(values)
-        assert error.value.kind == "too_large"
-    env = environment()
+THOUSAND = {f"V{number}": "" for number in range(1000)}
+MEBIBYTE = {f"V{number:02}": "x" * (64 * 1024 - 5) for number in range(16)}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {**THOUSAND, "ONE": ""},
+        {**MEBIBYTE, "V00": "x" * (64 * 1024 - 4)},
+        {"A": "x" * (128 * 1024 - 2)},
+        {"A": "\ud800"},
+    ],
+    ids=["count", "bytes", "one", "surrogate"],
+)
+def test_what_is_too_much_is_invalid_and_changes_nothing(values):
     with pytest.raises(AgentError):
-        env.merge({str(number): "" for number in range(995)})
+        checked(values)
+    env = environment(A="1")
+    before = dict(env.values)
+    for change in (env.replace, env.merge):
+        with pytest.raises(AgentError) as error:
+            change(values)
+        assert error.value.kind == "invalid"
+    assert env.values == before
+
+
+@pytest.mark.parametrize("values", [THOUSAND, MEBIBYTE, {"A": "x" * (128 * 1024 - 3)}], ids=["count", "bytes", "one"])
+def test_the_limits_are_reached_beside_the_base_values(values):
+    template = {"MPLBACKEND": "agg"}
+    env = Environment(USER, "/workspace", template, template)
+    env.merge(values)
+    env.replace(dict(env.values))
+    assert env.values.items() >= {**values, **template}.items()
+    assert env.values["HOME"] == "/home/user"
+
+
+def test_bytes_are_counted_not_letters():
+    with pytest.raises(AgentError):
+        checked({"A": "ü" * (64 * 1024)})
 
 
 async def test_programs_see_the_sandbox_wide_variables(start_agent):

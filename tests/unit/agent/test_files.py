@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import random
 import stat
 from pathlib import Path
 
@@ -165,6 +166,29 @@ async def test_a_chunked_upload_is_written(agent, tmp_path):
         connection.writer.write(b"3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n")
         assert (await connection.read_reply()).status == 200
     assert (tmp_path / "f").read_text() == "abcdef"
+
+
+@pytest.mark.parametrize("piece", [1, 70_000, 5_000_000])
+async def test_a_chunked_upload_is_exact_however_it_is_cut(piece, agent, tmp_path):
+    data = random.Random(piece).randbytes(min(3_000_000, 3000 * piece))
+    async with agent.connect() as connection:
+        connection.send_head("PUT", f"/files/content?path={tmp_path}/f", {"Transfer-Encoding": "chunked"})
+        for at in range(0, len(data), piece):
+            part = data[at : at + piece]
+            connection.writer.write(b"%x\r\n%b\r\n" % (len(part), part))
+            await connection.writer.drain()
+        connection.writer.write(b"0\r\n\r\n")
+        assert (await connection.read_reply()).json()["entry"]["size"] == len(data)
+        assert (await connection.request("GET", "/health")).status == 200
+    assert (tmp_path / "f").read_bytes() == data
+
+
+async def test_a_malformed_chunk_after_much_content_is_refused(agent, tmp_path):
+    async with agent.connect() as connection:
+        connection.send_head("PUT", f"/files/content?path={tmp_path}/f", {"Transfer-Encoding": "chunked"})
+        connection.writer.write(b"100000\r\n" + b"x" * 0x100000 + b"\r\nno number\r\n")
+        assert (await connection.read_reply()).status == 400
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_large_transfers_cost_no_memory(agent, tmp_path):

@@ -78,6 +78,10 @@ async def test_a_program_that_cannot_be_started_is_an_error_before_any_stream(ag
         {"argv": ["true"], "env": {"A=B": "x"}},
         {"argv": ["true"], "env": {"A": 1}},
         {"argv": ["true"], "cwd": "relative"},
+        {"argv": ["{dir}/main"], "compile": "go"},
+        {"argv": ["{dir}/main"], "compile": "go", "files": {"other.go": ""}},
+        {"argv": ["{dir}/main"], "compile": "c", "files": {"main.go": ""}},
+        {"argv": ["{dir}/main"], "compile": True, "files": {"main.go": ""}},
         {"argv": ["true"], "cwd": "/a\0b"},
         {"argv": ["true"], "timeout_s": 0},
         {"argv": ["true"], "timeout_s": -1},
@@ -223,6 +227,48 @@ async def test_without_attachment_output_goes_to_the_ring(agent):
     assert (shown["stdout"], shown["stderr"], shown["truncated"]) == ("a\n", "b\n", 0)
     listed = (await agent.request("GET", "/processes")).json()["processes"]
     assert process_id in {record["id"] for record in listed}
+
+
+async def test_a_question_that_waits_is_answered_at_the_end(agent):
+    body = {"argv": ["sh", "-c", "read line < fifo; echo $line; exit 3"], "attach": False, "cwd": str(agent.workdir)}
+    os.mkfifo(agent.workdir / "fifo")
+    started = (await agent.request("POST", "/processes", body)).json()["process"]
+    waiting = asyncio.create_task(agent.request("GET", f"/processes/{started['id']}", query={"wait": "1"}))
+    before = (await agent.request("GET", f"/processes/{started['id']}")).json()
+    assert before["process"]["status"] == "running"
+    (agent.workdir / "fifo").write_text("now\n")
+    told = (await waiting).json()
+    assert (told["process"]["status"], told["process"]["exit_code"], told["stdout"]) == ("exited", 3, "now\n")
+    again = (await agent.request("GET", f"/processes/{started['id']}", query={"wait": "1"})).json()
+    assert again == told
+
+
+async def test_a_list_shows_the_end_of_each_output_when_asked(agent):
+    started = (await agent.request("POST", "/processes", {"argv": ["printf", "aüb"], "attach": False})).json()
+    process_id = started["process"]["id"]
+    await agent.request("GET", f"/processes/{process_id}", query={"wait": "1"})
+    for size, shown in (("64", "aüb"), ("3", "üb"), ("2", "b"), ("1", "b")):
+        listed = (await agent.request("GET", "/processes", query={"output": size})).json()["processes"]
+        (found,) = [each for each in listed if each["id"] == process_id]
+        assert (found["stdout"], found["stderr"]) == (shown, "")
+    for bad in ("0", "x", "65537"):
+        assert (await agent.request("GET", "/processes", query={"output": bad})).status == 400
+
+
+async def test_failing_programs_are_counted_and_running_ones_seen(start_agent):
+    agent = start_agent()
+    before = (await agent.request("GET", "/stats")).json()
+    assert (before["executing"], before["failures_total"]) == (0, 0)
+    async with agent.stream("POST", "/processes", {"argv": ["cat"], "stdin": True}) as stream:
+        start = await stream.next_json()
+        assert (await agent.request("GET", "/stats")).json()["executing"] == 1
+        await agent.request("DELETE", f"/processes/{start['process']['id']}/stdin")
+        await stream.rest()
+    for argv in (["false"], ["sh", "-c", "kill -9 $$"], ["true"]):
+        await agent.run(*argv, record=False)
+    await agent.run("sh", "-c", "exit 9", pty={"cols": 80, "rows": 24})
+    after = (await agent.request("GET", "/stats")).json()
+    assert (after["executing"], after["failures_total"]) == (0, 2)
 
 
 async def test_the_ring_keeps_the_last_mebibyte(agent):

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import os
 
-from atoll.agent.system import ProcStat, parse_stat, started_in_sandbox, tree_of
+import pytest
+
+from atoll.agent.system import ProcStat, has_empty_environment, parse_stat, started_in_sandbox, tree_of
 
 LINE = "42 (a (b) c) S 7 40 39 0 -1 4194560 1 2 3 4 100 50 20 10 20 0 1 0 9000 1000000 250 18446744073709551615 1"
 
@@ -80,3 +82,13 @@ async def test_stats_and_activity(start_agent):
         await agent.request("POST", f"/processes/{process_id}/signal", {"signal": "SIGKILL"})
         await stream.rest()
     assert (await agent.request("GET", "/activity")).json() == {"live": 0}
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "empty"),
+    [("0", "0", False), ("4096", "4096", True), ("4096", "8192", False)],
+    ids=["in execve", "env -i", "an environment"],
+)
+def test_an_environment_is_empty_only_in_a_program_that_has_begun(start, end, empty):
+    fields = ["S", *("0" for _ in range(46)), start, end, "0"]
+    assert has_empty_environment(f"7 (a) b) {' '.join(fields)}") is empty

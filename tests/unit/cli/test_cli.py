@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import httpx
 import pytest
 from click.testing import CliRunner, Result
@@ -46,6 +47,47 @@ def test_a_key_is_made_listed_and_revoked(data: Path) -> None:
     assert (listed["id"], listed["name"]) == (made["id"], "laptop")
     assert listed["revoked"] is not None
     assert made["key"] not in json.dumps(listed)
+
+
+def test_a_key_is_made_with_limits_and_these_are_changed(data: Path) -> None:
+    made = json.loads(
+        invoke(
+            "keys", "create", "ci", "--max-sandboxes", 3, "--max-memory", 4096, "--rates", "hopx", "--json", data=data
+        ).output
+    )
+    assert made["quota"] == {"sandboxes": 3, "vcpu": None, "memory_mib": 4096, "disk_mib": None}
+    assert made["rates"] == {"control": 100, "create": 20, "agent": 300}
+    options = ("--max-sandboxes", "unlimited", "--max-vcpu", 0, "--max-disk", 5, "--creates-per-minute", 7)
+    changed = json.loads(invoke("keys", "limit", made["id"], *options, "--json", data=data).output)
+    assert changed["quota"] == {"sandboxes": None, "vcpu": 0, "memory_mib": 4096, "disk_mib": 5}
+    assert changed["rates"] == {"control": 100, "create": 7, "agent": 300}
+    (listed,) = json.loads(invoke("keys", "list", "--json", data=data).output)
+    assert {name: listed[name] for name in ("quota", "rates")} == {name: changed[name] for name in ("quota", "rates")}
+    assert "memory_mib=4096" in invoke("keys", "list", data=data).output
+    assert "vcpu=0 memory_mib=4096" in invoke("keys", "limit", made["id"], data=data).output
+
+
+def test_a_preset_is_where_single_rates_start_from(data: Path) -> None:
+    options = ("--rates", "unlimited", "--agent-calls-per-minute", 5, "--json")
+    made = json.loads(invoke("keys", "create", "x", *options, data=data).output)
+    assert made["rates"] == {"control": None, "create": None, "agent": 5}
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--max-sandboxes", "-1"),
+        ("--max-vcpu", "1.5"),
+        ("--max-memory", "lots"),
+        ("--max-disk", str(2**31)),
+        ("--calls-per-minute", "0"),
+        ("--rates", "slow"),
+    ],
+)
+def test_a_limit_that_is_none_is_refused(data: Path, option: tuple[str, str]) -> None:
+    with pytest.raises(click.UsageError):
+        cli.main(["keys", "create", "x", *option, "--data-dir", str(data)], standalone_mode=False)
+    assert not (data / "server").exists()
 
 
 def test_the_text_of_create_is_the_key_alone(data: Path) -> None:

@@ -5,6 +5,9 @@ import pytest
 
 from atoll.core.audit import ATOLL
 from atoll.core.errors import AuthenticationFailed, InvalidInput, NotFound
+from atoll.core.keys import Principal
+from atoll.core.quota import UNLIMITED, Quota
+from atoll.core.rates import GENEROUS, PRESETS, Rates
 from atoll.testing.plane import Plane
 
 
@@ -88,3 +91,24 @@ async def test_a_first_key_whose_row_was_lost_is_taken_from_its_file(plane: Plan
 async def test_with_keys_present_no_file_is_made(plane: Plane, tmp_path: Path):
     await plane.services.keys.ensure_first(tmp_path / "api-key")
     assert not (tmp_path / "api-key").exists()
+
+
+async def test_what_a_key_may_use_goes_with_everything_it_asks(plane: Plane):
+    quota, rates = Quota(sandboxes=3), PRESETS["hopx"]
+    key, text = await plane.services.keys.create(ATOLL, "small", quota, rates)
+    principal = await plane.services.keys.authenticate(text)
+    assert (principal.quota, principal.rates) == (quota, rates)
+    changed = await plane.services.keys.limit(ATOLL, key.id, {"vcpu": 8, "sandboxes": None}, {"agent": None})
+    assert changed.quota == Quota(vcpu=8)
+    assert changed.rates == Rates(control=100, create=20, agent=None)
+    assert await plane.services.keys.authenticate(text) == Principal(key.id, 1, changed.quota, changed.rates)
+
+
+async def test_a_new_key_has_no_quota_and_generous_rates(plane: Plane):
+    principal = await plane.services.keys.authenticate(plane.key)
+    assert (principal.quota, principal.rates) == (UNLIMITED, GENEROUS)
+
+
+async def test_an_unknown_key_cannot_be_limited(plane: Plane):
+    with pytest.raises(NotFound):
+        await plane.services.keys.limit(ATOLL, "key_nope", {}, {})

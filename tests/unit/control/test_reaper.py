@@ -8,6 +8,7 @@ from atoll.control.uses import Report
 from atoll.core.errors import Unavailable
 from atoll.core.lifecycle import State
 from atoll.core.order import CreateOrder
+from atoll.core.sandbox import Sandbox
 from atoll.core.settings import Clocks
 from atoll.testing.plane import Plane, open_plane
 
@@ -225,14 +226,14 @@ async def test_a_server_that_was_down_does_not_take_that_for_silence(tmp_path: P
 
 async def test_one_failing_look_does_not_keep_the_others(plane: Plane, caplog: pytest.LogCaptureFixture):
     boxes = [await create(plane, timeout_s=60) for _ in range(3)]
-    real: Callable[..., Awaitable[None]] = plane.node.destroy
+    real: Callable[..., Awaitable[bool]] = plane.store.sandboxes.replace
 
-    async def destroy(sandbox_id: str, incarnation: int) -> None:
-        if sandbox_id == boxes[1]:
+    async def replace_row(old: Sandbox, new: Sandbox) -> bool:
+        if old.id == boxes[1]:
             raise RuntimeError("bug")
-        await real(sandbox_id, incarnation)
+        return await real(old, new)
 
-    plane.node.destroy = destroy
+    plane.store.sandboxes.replace = replace_row
     await pass_time(plane, 60)
     assert set(plane.node.sandboxes) == {boxes[1]}
     assert "a look at the clocks failed" in caplog.text

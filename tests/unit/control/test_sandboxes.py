@@ -37,6 +37,10 @@ async def test_a_created_sandbox_runs_is_stored_and_is_routed(plane: Plane):
         "socket": f"/run/fake/s/{sandbox.id}.sock",
         "workdir": "/workspace",
         "python": True,
+        "internet_access": False,
+        "inbound_auth": "token",
+        "key": plane.caller.principal.key_id,
+        "calls_per_minute": None,
     }
     (birth,) = plane.node.births
     assert birth.env == {"A": "1"}

@@ -4,6 +4,7 @@ from pathlib import Path
 import jwt
 
 from atoll.control.tokens import TokenIssuer, load_or_make_key
+from atoll.dialects.hopx import render
 from atoll.edge.tokens import TokenVerifier
 from atoll.testing.clock import FakeClock
 
@@ -33,3 +34,23 @@ def test_the_key_is_made_once_and_private(tmp_path: Path):
     assert load_or_make_key(path) == key
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert len(path.read_text().strip()) == 64
+
+
+def test_refreshes_in_the_same_moment_expire_strictly_later_also_as_they_are_shown():
+    issuer, clock = TokenIssuer(b"k" * 32, FakeClock()), FakeClock()
+    shown = [render.token(issuer.issue("a" * 20))["token_expires_at"] for _ in range(50)]
+    assert shown == sorted(set(shown))
+    assert issuer.issue("b" * 20).expires_at == clock.now() + 24 * 3600, "each sandbox counts for itself"
+
+
+def test_a_clock_that_was_set_back_does_not_make_a_refresh_earlier():
+    clock = FakeClock()
+    issuer = TokenIssuer(b"k" * 32, clock)
+    first = issuer.issue("a" * 20)
+    clock.advance(-3600)
+    assert issuer.issue("a" * 20).expires_at > first.expires_at
+
+
+def test_no_two_tokens_are_the_same():
+    issuer = TokenIssuer(b"k" * 32, FakeClock())
+    assert len({issuer.issue("a" * 20).text for _ in range(10)}) == 10

@@ -64,7 +64,8 @@ async def test_the_created_sandbox_has_every_field_in_the_type_clients_insist_on
         "region": "local",
         "public_host": f"{PUBLIC_URL}/s/{body['id']}",
         "direct_url": f"{PUBLIC_URL}/s/{body['id']}",
-        "preview_url": None,
+        "preview_url": f"{PUBLIC_URL}/s/{body['id']}/8000/",
+        "inbound_auth": "token",
         "resources": {"vcpu": 2, "memory_mb": 2048, "disk_mb": 10240},
         "internet_access": True,
         "live_mode": True,
@@ -96,8 +97,9 @@ async def test_null_means_absent_and_unknown_fields_are_ignored(client: Client, 
         timeout_seconds=None,
         internet_access=None,
         env_vars=None,
-        vcpu=64,
-        memory_mb="lots",
+        vcpu=None,
+        memory_mb=None,
+        disk_gb=None,
         future={"x": [1]},
     )
     assert body["timeout_seconds"] is None
@@ -281,7 +283,7 @@ BAD_CREATES = [
     b'{"template_name": "base", "env_vars": {"A": "\\ud800"}}',
     b'{"template_name": "base", "region": 5}',
     b'{"x": ' + b"[" * 100_000,
-    b'{"template_name": "' + b"x" * 3_000_000 + b'"}',
+    b'{"template_name": "' + b"x" * 8_000_000 + b'"}',
 ]
 
 

@@ -15,6 +15,9 @@ import pytest
 import uvicorn
 
 from atoll.control import sandboxes
+from atoll.core.audit import ATOLL
+from atoll.core.quota import UNLIMITED, Quota
+from atoll.core.rates import GENEROUS, Rates
 from atoll.testing.clock import RealClock
 from atoll.testing.node import ROOMY, FakeNode
 from atoll.testing.plane import Plane, open_plane
@@ -27,6 +30,7 @@ from hopx_ai.errors import (  # noqa: E402
     AuthenticationError,
     HopxError,
     NotFoundError,
+    RateLimitError,
     ResourceLimitError,
     TemplateNotFoundError,
     ValidationError,
@@ -42,9 +46,11 @@ class Served:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self.node = FakeNode()
         self.plane: Plane
+        self.loop: asyncio.AbstractEventLoop
         self.url = ""
 
     async def _serve(self) -> None:
+        self.loop = asyncio.get_running_loop()
         self.plane = await open_plane(self._directory, self.node, clock=RealClock())
         self._server = _Quiet(
             uvicorn.Config(self.plane.app, host="127.0.0.1", port=0, lifespan="off", ws="none", log_level="error"),
@@ -64,6 +70,10 @@ class Served:
     def stop(self) -> None:
         self._server.should_exit = True
         self._thread.join(20)
+
+    def make_key(self, quota: Quota = UNLIMITED, rates: Rates = GENEROUS) -> str:
+        making = self.plane.services.keys.create(ATOLL, "limited", quota, rates)
+        return asyncio.run_coroutine_threadsafe(making, self.loop).result(20)[1]
 
     @property
     def access(self) -> dict[str, str]:
@@ -298,3 +308,67 @@ async def test_the_async_client(served: Served):
         await made.get_info()
     with pytest.raises(TemplateNotFoundError):
         await AsyncSandbox.create(template="cod-interpreter", **served.access)
+
+
+async def test_a_client_that_leaves_during_create_leaves_no_sandbox(served: Served):
+    """It would ask again, and never learn of the first."""
+    plane, node = served.plane, served.node
+    loop = served.loop
+    gate = node.hold("create")
+    async with httpx.AsyncClient(base_url=served.url, headers={"X-API-Key": plane.key}) as client:
+        asking = asyncio.create_task(client.post("/v1/sandboxes", json={"template_name": "base"}))
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(node.entered.wait(), loop))
+        asking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asking
+    loop.call_soon_threadsafe(_release, node, gate)
+    destroyed = ("destroy", node.calls[-1][1])
+    async with asyncio.timeout(10):
+        while destroyed not in node.calls:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    assert node.sandboxes == {}
+    assert Sandbox.list(**served.access) == []
+
+
+def _release(node: FakeNode, gate: asyncio.Event) -> None:
+    gate.set()
+    node._gates.pop("create")
+
+
+def test_an_unknown_region_is_a_validation_error_that_names_the_known(served: Served):
+    with pytest.raises(ValidationError, match="local") as caught:
+        Sandbox.create(template="base", region="mars", **served.access)
+    assert caught.value.details["regions"] == ["local"]
+
+
+def test_a_client_over_its_rate_waits_as_it_is_told_and_goes_on(served: Served, monkeypatch: pytest.MonkeyPatch):
+    access = {"api_key": served.make_key(rates=Rates(control=1, create=None, agent=None)), "base_url": served.url}
+    waited: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        served.plane.clock.advance(seconds)
+
+    monkeypatch.setattr("time.sleep", wait)
+    for _ in range(3):
+        assert Sandbox.list(**access) == []
+    assert waited == [60, 60]
+
+
+def test_a_client_that_may_not_wait_gets_a_rate_limit_error(served: Served):
+    key = served.make_key(rates=Rates(control=1, create=None, agent=None))
+    client = Sandbox("a" * 20, api_key=key, base_url=served.url, max_retries=0)
+    with pytest.raises(NotFoundError):
+        client.get_info()
+    with pytest.raises(RateLimitError) as caught:
+        client.get_info()
+    assert 55 <= caught.value.retry_after <= 60
+    assert caught.value.request_id.startswith("req_")
+
+
+def test_a_used_up_quota_is_a_resource_limit(served: Served):
+    access = {"api_key": served.make_key(quota=Quota(sandboxes=1)), "base_url": served.url}
+    with Sandbox.create(template="base", **access), pytest.raises(ResourceLimitError) as caught:
+        Sandbox.create(template="base", **access)
+    assert (caught.value.limit, caught.value.current, caught.value.available) == (1, 1, 0)
+    assert caught.value.upgrade_url is None

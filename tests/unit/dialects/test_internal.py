@@ -16,7 +16,8 @@ async def create(client: Client) -> str:
 async def test_a_route_is_found_and_a_missing_one_is_404(client: Client):
     box = await create(client)
     route = (await client.get(f"/internal/routes/{box}")).json()
-    assert set(route) == {"id", "incarnation", "state", "socket", "workdir", "python"}
+    told = {"id", "incarnation", "state", "socket", "workdir", "python", "internet_access", "inbound_auth"}
+    assert set(route) == told | {"key", "calls_per_minute"}
     assert (await client.get("/internal/routes/nope")).status_code == 404
 
 

@@ -96,7 +96,11 @@ class Peer:
         return iter(self.seen)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        body = await request.read()
+        try:
+            body = await request.content.read()  # whatever its size
+        except (asyncio.CancelledError, aiohttp.ClientPayloadError):
+            self.left.set()
+            raise
         seen = Seen(request.method, request.path, dict(request.query), dict(request.headers), body, request)
         self.seen.append(seen)
         self.arrived.set()

@@ -28,7 +28,7 @@ async def test_python_runs_in_the_default_context(client, agent, kit) -> None:
         "language": "python",
     }
     (seen,) = agent.seen
-    assert seen.json == {"code": "print('hi')", "env": {"A": "1"}, "cwd": "/tmp", "timeout_s": 7.0}
+    assert seen.json == {"code": "print('hi')", "env": {"A": "1"}, "cwd": "/tmp", "timeout_s": 7.0, "spare": True}
 
 
 async def test_frames_may_arrive_cut_anywhere(client, agent, kit) -> None:
@@ -98,6 +98,15 @@ async def test_exception_is_a_result_with_its_traceback(client, agent, kit) -> N
     assert body["stderr"] == "Traceback …\nValueError: bad\n"
 
 
+@pytest.mark.parametrize(
+    ("sent", "exit_code"), [(3, 3), (255, 255), (0, 1), (None, 1), ("7", 1), (True, 1), ([], 1), (float("nan"), 1)]
+)
+async def test_an_errors_exit_code_is_the_programs_and_never_0(sent, exit_code, client, agent, kit) -> None:
+    agent.streams("POST", CELL, kit.frame({"type": "end", "status": "error", "duration_s": 0.1, "exit_code": sent}))
+    _, body = await client.call("POST", "/execute", {"code": "x"})
+    assert (body["success"], body["exit_code"]) == (False, exit_code)
+
+
 async def test_traceback_without_the_name_gets_it(client, agent, kit) -> None:
     error = {"type": "error", "name": "ValueError", "value": "bad", "traceback": "Traceback"}
     agent.streams("POST", CELL, kit.frame(error), kit.cell_end("error"))
@@ -117,20 +126,19 @@ async def test_cell_that_did_not_end_by_itself(ending, exit_code, message, clien
     assert message in body["stderr"]
 
 
-async def test_busy_default_context_is_bypassed_by_one_made_for_the_call(client, agent, kit) -> None:
-    agent.refuses("POST", CELL, "busy", 409)
-    agent.answers("POST", "/contexts", {"context": {"id": "c7", "status": "idle"}})
-    agent.streams("POST", "/contexts/c7/execute", kit.out("2"), kit.cell_end())
-    deleted = asyncio.Event()
-
-    async def delete(seen: Any) -> Any:
-        deleted.set()
-        raise asyncio.CancelledError
-
-    agent.on("DELETE", "/contexts/c7", delete)
+@pytest.mark.parametrize(("spare", "shown"), [(False, "default"), (True, "fresh")])
+async def test_the_answer_says_where_a_cell_ran(spare, shown, client, agent, kit) -> None:
+    context = "c7" if spare else "default"
+    agent.streams("POST", CELL, kit.frame({**START, "context": context, "spare": spare}), kit.cell_end())
     _, body = await client.call("POST", "/execute", {"code": "x"})
-    assert body["stdout"] == "2"
-    await deleted.wait()
+    assert body["context"] == shown
+
+
+async def test_too_many_cells_at_once_is_a_result_that_says_so(client, agent) -> None:
+    agent.refuses("POST", CELL, "too_many", 429, "32 cells run beside the context already")
+    status, body = await client.call("POST", "/execute", {"code": "x"})
+    assert (status, body["success"], body["exit_code"]) == (200, False, 126)
+    assert "32 cells run" in body["stderr"]
 
 
 async def test_output_beyond_the_limit_is_drained_and_said(client, agent, kit) -> None:
@@ -147,9 +155,9 @@ async def test_output_beyond_the_limit_is_drained_and_said(client, agent, kit) -
     [
         ("bash", ["bash", "{dir}/main.sh"], "main.sh"),
         ("sh", ["bash", "{dir}/main.sh"], "main.sh"),
-        ("JavaScript", ["node", "{dir}/main.js"], "main.js"),
-        ("nodejs", ["node", "{dir}/main.js"], "main.js"),
-        ("go", ["go", "run", "{dir}/main.go"], "main.go"),
+        ("JavaScript", ["node", "--require", "{dir}/atoll.cjs", "{dir}/main.js"], "main.js"),
+        ("nodejs", ["node", "--require", "{dir}/atoll.cjs", "{dir}/main.js"], "main.js"),
+        ("go", ["{dir}/main"], "main.go"),
     ],
 )
 async def test_other_languages_are_processes(language, argv, file, client, agent, kit) -> None:
@@ -157,17 +165,17 @@ async def test_other_languages_are_processes(language, argv, file, client, agent
     _, body = await client.call("POST", "/execute", {"language": language, "code": "C", "workdir": "/workspace"})
     assert (body["success"], body["stdout"], body["execution_time"]) == (True, "hi\n", 0.25)
     sent = agent.seen[0].json
-    assert (sent["argv"], sent["files"]) == (argv, {file: "C"})
+    assert (sent["argv"], sent["files"][file]) == (argv, "C")
     assert (sent["cwd"], sent["timeout_s"], sent["user"]) == ("/workspace", 120.0, "user")
     assert (sent["attach"], sent["kill_on_disconnect"], sent["record"]) == (True, True, False)
 
 
-async def test_users_environment_wins_over_the_languages(client, agent, kit) -> None:
+@pytest.mark.parametrize(("language", "compiler"), [("go", "go"), ("golang", "go"), ("bash", None), ("js", None)])
+async def test_the_agent_is_told_what_to_compile(language, compiler, client, agent, kit) -> None:
     agent.streams("POST", "/processes", kit.process_start(), kit.process_end())
-    await client.call("POST", "/execute", {"language": "go", "code": "C", "env": {"GO111MODULE": "on"}})
-    env = agent.seen[0].json["env"]
-    assert env["GO111MODULE"] == "on"
-    assert env["GOTOOLCHAIN"] == "local"
+    await client.call("POST", "/execute", {"language": language, "code": "C", "env": {"GO111MODULE": "on"}})
+    sent = agent.seen[0].json
+    assert (sent["compile"], sent["env"]) == (compiler, {"GO111MODULE": "on"})
 
 
 async def test_unknown_language_is_400(client, agent) -> None:
@@ -269,9 +277,11 @@ async def test_ipython_is_python_whatever_it_says(client, agent, kit) -> None:
     assert (body["language"], body["stdout"]) == ("python", "p")
 
 
-async def test_call_back_executions_are_refused_clearly(client) -> None:
-    status, body = await client.call("POST", "/execute/async", {"code": "1", "callback_url": "http://x"})
-    assert (status, body["code"]) == (501, "NOT_SUPPORTED")
+async def test_a_call_back_of_a_sandbox_without_internet_is_refused_before_anything_runs(client, agent) -> None:
+    status, body = await client.call("POST", "/execute/async", {"code": "1", "callback_url": "http://example.com/"})
+    assert (status, body["code"]) == (403, "FORBIDDEN")
+    assert "internet access" in body["message"]
+    assert not agent.seen
 
 
 # Commands

@@ -2,11 +2,19 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import datetime
+import io
+import random
+import ssl
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
+
+from atoll.core.settings import EdgeSettings, TlsFiles
+from atoll.edge.certificates import Files, ensure
+from atoll.edge.main import serving
 
 CONTENT = "/files/content"
 ENTRY = {
@@ -193,7 +201,7 @@ async def test_bad_write_is_400(bad, client, agent) -> None:
 async def test_full_disk_is_an_error_that_is_not_repeated(client, agent) -> None:
     agent.refuses("PUT", CONTENT, "no_space", 507, "disk full")
     status, body = await client.call("POST", "/files/write", {"path": "/a", "content": "x"})
-    assert (status, body["code"]) == (413, "DISK_FULL")
+    assert (status, body["code"]) == (413, "FILE_OPERATION_FAILED")
 
 
 async def test_list_has_both_spellings_of_everything(client, agent) -> None:
@@ -273,8 +281,16 @@ async def test_upload_whose_path_comes_last_is_moved_there(client, agent) -> Non
     assert agent.seen[1].json == {"from": staged, "to": "/tmp/up.bin", "user": "user"}
 
 
-async def test_upload_without_a_path_leaves_nothing_behind(client, agent) -> None:
+async def test_upload_without_a_path_is_broken_off_before_it_has_a_name(client, agent) -> None:
     agent.answers("PUT", CONTENT, {"entry": ENTRY})
+    status, body = await client.call("POST", "/files/upload", data=form(("file", b"x")))
+    assert (status, body["code"]) == (400, "MISSING_PARAMETER")
+    assert not [seen for seen in agent.seen if seen.method == "PUT"]
+
+
+async def test_staged_upload_that_cannot_be_moved_is_removed(client, agent) -> None:
+    agent.answers("PUT", CONTENT, {"entry": ENTRY})
+    agent.refuses("POST", "/files/move", "permission", 403)
     removed: asyncio.Queue[str] = asyncio.Queue()
 
     async def remove(seen: Any) -> web.StreamResponse:
@@ -282,9 +298,152 @@ async def test_upload_without_a_path_leaves_nothing_behind(client, agent) -> Non
         return web.json_response({})
 
     agent.on("DELETE", "/files", remove)
-    status, body = await client.call("POST", "/files/upload", data=form(("file", b"x")))
-    assert (status, body["code"]) == (400, "MISSING_PARAMETER")
+    status, _ = await client.call("POST", "/files/upload", data=form(("file", b"x"), ("path", "/etc/x")))
+    assert status == 403
     assert await removed.get() == agent.seen[0].query["path"]
+
+
+BIG = random.Random(7).randbytes(5_000_000)
+
+
+def multipart(*parts: tuple[str, bytes]) -> bytes:
+    """With the boundary `b`."""
+    heads = (b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n' % name.encode() for name, _ in parts)
+    return b"".join(head + content + b"\r\n" for head, (_, content) in zip(heads, parts, strict=True)) + b"--b--\r\n"
+
+
+MULTIPART = {"Content-Type": "multipart/form-data; boundary=b"}
+
+
+@pytest.mark.parametrize("path_first", [True, False])
+async def test_big_upload_arrives_whole_and_its_connection_is_closed(path_first, client, agent) -> None:
+    agent.answers("PUT", CONTENT, {"entry": ENTRY})
+    agent.answers("POST", "/files/move", {"entry": ENTRY})
+    parts = [("path", b"/workspace/up.bin"), ("file", BIG)]
+    raw = io.BytesIO(multipart(*(parts if path_first else reversed(parts))))
+    headers = client.headers(MULTIPART)
+    async with client.session.post(client.url("/files/upload"), data=raw, headers=headers) as answer:
+        assert (answer.status, (await answer.json())["size"]) == (200, len(BIG))
+        assert answer.headers["Connection"] == "close"
+    assert agent.seen[0].body == BIG
+
+
+async def test_big_upload_of_unknown_length_arrives_whole(client, agent) -> None:
+    agent.answers("PUT", CONTENT, {"entry": ENTRY})
+
+    async def pieces() -> Any:
+        raw = multipart(("path", b"/workspace/up.bin"), ("file", BIG))
+        for at in range(0, len(raw), 700_001):
+            yield raw[at : at + 700_001]
+
+    status, body = await client.call("POST", "/files/upload", data=pieces(), headers=MULTIPART)
+    assert (status, body["size"]) == (200, len(BIG))
+    assert agent.seen[0].body == BIG
+
+
+async def test_upload_that_ends_early_is_not_stored(client, agent) -> None:
+    agent.answers("PUT", CONTENT, {"entry": ENTRY})
+    body = multipart(("path", b"/a"), ("file", b"half of it")).removesuffix(b"--b--\r\n")
+    status, answered = await client.call("POST", "/files/upload", data=body, headers=MULTIPART)
+    assert (status, answered["code"]) == (400, "INVALID_REQUEST")
+    assert not agent.seen
+
+
+@pytest.mark.parametrize("size", [100, 5_000_000])
+async def test_upload_is_refused_without_being_heard_out(size, client, agent) -> None:
+    agent.refuses("PUT", CONTENT, "no_space", 507, "full")
+    status, body = await client.call(
+        "POST", "/files/upload", data=io.BytesIO(multipart(("path", b"/a"), ("file", b"x" * size))), headers=MULTIPART
+    )
+    assert (status, body["message"]) == (413, "full")
+
+
+@pytest.mark.parametrize("abrupt", [100, 3_000_000])
+async def test_client_that_leaves_ends_the_upload_inside(abrupt, client, agent) -> None:
+    begun = asyncio.Event()
+
+    async def pieces() -> Any:
+        yield multipart(("path", b"/a"), ("file", b"x" * abrupt)).removesuffix(b"\r\n--b--\r\n")
+        begun.set()
+        await asyncio.Event().wait()
+
+    headers = client.headers({**MULTIPART, "Content-Length": "9000000"})
+    sending = asyncio.create_task(client.session.post(client.url("/files/upload"), data=pieces(), headers=headers))
+    await begun.wait()
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+    await agent.left.wait()
+
+
+async def test_big_download_arrives_whole_and_the_connection_is_kept(client, agent) -> None:
+    agent.sends("GET", CONTENT, BIG)
+    for _ in range(2):
+        status, headers, body = await download(client)
+        assert (status, body) == (200, BIG)
+        assert "Connection" not in headers
+
+
+async def test_big_download_that_ends_early_breaks(client, agent) -> None:
+    async def short(seen: Any) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.content_length = len(BIG) + 1
+        await response.prepare(seen.live)
+        await response.write(BIG)
+        seen.live.transport.close()
+        return response
+
+    agent.on("GET", CONTENT, short)
+    with pytest.raises(aiohttp.ClientError):
+        await download(client)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"garbage\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nmore than one",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000,
+        b"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nnot JSON!",
+        b"HTTP/1.1 404 Not Found\r\nContent-Length: 7\r\n\r\n[1,2,3]",
+        b"HTTP/1.1 404 Not Found\r\nContent-Length: 99999999\r\n\r\n",
+        b"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nshort",
+        b"",
+    ],
+)
+@pytest.mark.parametrize("way", ["up", "down"])
+async def test_agent_that_does_not_speak_the_protocol_is_a_failure_of_the_sandbox(way, raw, client, agent) -> None:
+    async def answer(seen: Any) -> web.StreamResponse:
+        seen.live.transport.write(raw)
+        seen.live.transport.close()
+        raise asyncio.CancelledError
+
+    agent.on("GET", CONTENT, answer)
+    agent.on("PUT", CONTENT, answer)
+    if way == "down":
+        status, body = await client.call("GET", "/files/download?path=/a")
+    else:
+        status, body = await client.call("POST", "/files/upload", data=form(("path", "/a"), ("file", b"x")))
+    assert 400 <= status < 500, body
+    assert body["code"] != "FILE_NOT_FOUND"
+
+
+async def test_client_that_leaves_ends_the_download_inside(client, agent) -> None:
+    async def endless(seen: Any) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.content_length = 10**12
+        await response.prepare(seen.live)
+        while True:
+            await response.write(BIG)
+
+    agent.on("GET", CONTENT, endless)
+    async with client.session.get(
+        client.url("/files/download?path=/a"), headers=client.headers({}), timeout=aiohttp.ClientTimeout(30)
+    ) as answer:
+        assert await answer.content.readexactly(1_000_000)
+        answer.close()
+    await agent.left.wait()
 
 
 async def test_upload_that_is_no_multipart_is_400(client) -> None:
@@ -299,3 +458,23 @@ async def test_refused_upload_tells_why(client, agent) -> None:
     agent.refuses("PUT", CONTENT, "permission", 403)
     status, body = await client.call("POST", "/files/upload", data=form(("path", "/etc/x"), ("file", b"x")))
     assert (status, body["code"]) == (403, "PATH_NOT_ALLOWED")
+
+
+async def test_big_transfers_over_tls_are_exact(places, server, agent, session, kit, tmp_path) -> None:
+    """Nothing may pass by the encryption."""
+    files = Files(tmp_path / "tls")
+    files.cert.parent.mkdir(exist_ok=True)
+    ensure(files, "d.test", "local", datetime.datetime.now(datetime.UTC))
+    settings = EdgeSettings(places, "127.0.0.1", 0, domain="d.test", tls=TlsFiles(files.cert, files.key))
+    agent.sends("GET", CONTENT, BIG)
+    agent.answers("PUT", CONTENT, {"entry": ENTRY})
+    trusting = ssl.create_default_context(cafile=str(files.ca))
+    async with serving(settings) as edge:
+        origin = f"https://127.0.0.1:{edge.port}/s/{kit.SANDBOX}/files"
+        headers = {"Authorization": f"Bearer {kit.token_for(kit.SANDBOX)}"}
+        async with session.get(f"{origin}/download?path=/a", headers=headers, ssl=trusting) as answer:
+            assert await answer.read() == BIG
+        raw = io.BytesIO(multipart(("path", b"/a"), ("file", BIG)))
+        async with session.post(f"{origin}/upload", data=raw, headers=headers | MULTIPART, ssl=trusting) as answer:
+            assert (await answer.json())["size"] == len(BIG)
+    assert agent.seen[-1].body == BIG

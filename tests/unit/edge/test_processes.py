@@ -77,8 +77,29 @@ async def test_list_of_background_runs(client, agent, kit) -> None:
         "exit_code": 0,
         "duration": 2.5,
         "execution_time": 2.5,
+        "stdout": "",
+        "stderr": "",
+        "output_truncated": False,
     }
+    assert agent.seen[0].query == {"output": "8192"}
     assert body["processes"][4]["end_time"] is None
+
+
+@pytest.mark.parametrize(
+    ("found", "cut"),
+    [
+        ({"stdout": "all", "truncated": 0}, False),
+        ({"stdout": "x" * 8192, "truncated": 0}, True),
+        ({"stdout": "end", "truncated": 5}, True),
+        ({"stdout": 7, "truncated": "no"}, True),
+    ],
+)
+async def test_a_list_has_the_end_of_each_output(found, cut, client, agent, kit) -> None:
+    agent.answers("GET", "/processes", {"processes": [{**kit.record(), **found}]})
+    _, body = await client.call("GET", "/execute/processes")
+    (shown,) = body["processes"]
+    assert shown["stdout"] == (found["stdout"] if isinstance(found["stdout"], str) else "")
+    assert shown["output_truncated"] is cut
 
 
 async def test_one_background_run_with_its_output(client, agent, kit) -> None:

@@ -139,7 +139,14 @@ def test_contract_languages_are_known(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("argv", "language"),
-    [(["/usr/bin/python3", "-u"], "python"), (["sh", "x"], "bash"), (["nginx"], ""), ([], "")],
+    [
+        (["/usr/bin/python3", "-u"], "python"),
+        (["sh", "x"], "bash"),
+        (["{dir}/main"], "go"),
+        (["/bin/main"], ""),
+        (["nginx"], ""),
+        ([], ""),
+    ],
 )
 def test_language_of_a_running_process(argv: list[str], language: str) -> None:
     assert languages.language_of(argv) == language

@@ -6,10 +6,14 @@ from atoll.edge.routing import (
     AgentSurface,
     ControlPlane,
     Landing,
+    Names,
+    NoSuchPort,
     NoSuchSandbox,
+    Port,
     Target,
     TokenSocket,
     Unknown,
+    WebHost,
     changed_sandbox,
     classify,
 )
@@ -22,6 +26,10 @@ CASES: list[tuple[str, Target]] = [
     ("/health/", Unknown()),
     ("/v1/sandboxes", ControlPlane()),
     ("/v1/", ControlPlane()),
+    (f"/v1/sandboxes/{ID}/metrics/stream", AgentSurface(ID, "/metrics/stream")),
+    (f"/v1/sandboxes/{ID}/metrics/stream/", ControlPlane()),
+    (f"/v1/sandboxes/{ID}/metrics", ControlPlane()),
+    ("/v1/sandboxes/short/metrics/stream", ControlPlane()),
     ("/v1", Unknown()),
     ("/v1/files/a..b", ControlPlane()),
     ("/v1/templates/1.2", ControlPlane()),
@@ -46,6 +54,17 @@ CASES: list[tuple[str, Target]] = [
     ("/s/short/health", NoSuchSandbox("short")),
     (f"/s/{ID.upper()}/health", NoSuchSandbox(ID.upper())),
     (f"/s/{'x' * 99}/health", NoSuchSandbox("x" * 64)),
+    (f"/s/{ID}/8000", Port(ID, 8000, "", f"/s/{ID}/8000")),
+    (f"/s/{ID}/8000/", Port(ID, 8000, "/", f"/s/{ID}/8000")),
+    (f"/s/{ID}/8000/../x", Port(ID, 8000, "/../x", f"/s/{ID}/8000")),
+    (f"/s/{ID}/7777", AgentSurface(ID, "/")),
+    (f"/s/{ID}/7777/execute", AgentSurface(ID, "/execute")),
+    (f"/s/{ID}/8000x/", AgentSurface(ID, "/8000x/")),
+    (f"/s/{ID}/0/", NoSuchPort("0")),
+    (f"/s/{ID}/080/", NoSuchPort("080")),
+    (f"/s/{ID}/65536/", NoSuchPort("65536")),
+    (f"/s/{ID}/{'9' * 99}/", NoSuchPort("9" * 64)),
+    (f"/s/{ID}/٣/", AgentSurface(ID, "/٣/")),
     ("/terminal", TokenSocket("/terminal")),
     ("/execute/stream", TokenSocket("/execute/stream")),
     ("/files/watch", TokenSocket("/files/watch")),
@@ -72,3 +91,45 @@ def test_path_goes_where_the_table_says(path: str, target: Target) -> None:
 )
 def test_only_calls_that_change_a_route_name_a_sandbox(method: str, path: str, sandbox: str | None) -> None:
     assert changed_sandbox(method, path) == sandbox
+
+
+NAMED = Names("d.test", "eu")
+HOSTS: list[tuple[str, str, Target]] = [
+    (f"8000-{ID}.d.test", "/a", Port(ID, 8000, "/a")),
+    (f"8000-{ID}.d.test:8443", "/a", Port(ID, 8000, "/a")),
+    (f"8000-{ID}.D.TEST.", "/a", Port(ID, 8000, "/a")),
+    (f"8000-{ID}.eu.d.test", "/a", Port(ID, 8000, "/a")),
+    (f"8000-{ID}.us.d.test", "/a", NoSuchSandbox(f"8000-{ID}.us")),
+    (f"8000-{ID}.eu.eu.d.test", "/a", NoSuchSandbox(f"8000-{ID}.eu")),
+    (f"7777-{ID}.d.test", "/execute", AgentSurface(ID, "/execute")),
+    (f"7777-{ID}.d.test", "/x.vms.hopx.dev/execute", AgentSurface(ID, "/execute")),
+    (f"7777-{ID}.d.test", "/x.vms.hopx.dev", AgentSurface(ID, "/")),
+    (f"7777-{ID}.d.test", "/v1/sandboxes", AgentSurface(ID, "/v1/sandboxes")),
+    (f"8000-{ID}.d.test", "/x.vms.hopx.dev/x.vms.hopx.dev/", Port(ID, 8000, "/x.vms.hopx.dev/")),
+    (f"8000-{ID}.d.test", "/x.vms.hopx.devil", Port(ID, 8000, "/x.vms.hopx.devil")),
+    (f"{ID}.d.test", "/health", WebHost(ID, "/health")),
+    (f"{ID}.eu.d.test", "/", WebHost(ID, "/")),
+    (f"65536-{ID}.d.test", "/", NoSuchPort("65536")),
+    (f"-{ID}.d.test", "/", NoSuchSandbox(f"-{ID}")),
+    (f"8000--{ID}.d.test", "/", NoSuchSandbox(f"8000--{ID}")),
+    (f"8000-{ID}.d.test", "*", Unknown()),
+    (f"8000-{ID}.d.test", "http://d.test/v1/", Unknown()),
+    ("api.d.test", "/v1/sandboxes", NoSuchSandbox("api")),
+    ("eu.d.test", "/v1/sandboxes", NoSuchSandbox("eu")),
+    (".d.test", "/v1/sandboxes", NoSuchSandbox("")),
+    ("d.test", "/v1/sandboxes", ControlPlane()),
+    ("d.test:8443", "/health", ControlPlane()),
+    ("xd.test", "/health", ControlPlane()),
+    ("d.test.evil.test", "/health", ControlPlane()),
+    ("127.0.0.1:8080", f"/s/{ID}/80/", Port(ID, 80, "/", f"/s/{ID}/80")),
+    ("", "/health", ControlPlane()),
+]
+
+
+@pytest.mark.parametrize(("host", "path", "target"), HOSTS)
+def test_host_goes_where_the_table_says(host: str, path: str, target: Target) -> None:
+    assert classify(host, {}, path, NAMED) == target
+
+
+def test_without_a_domain_no_host_means_anything() -> None:
+    assert classify(f"8000-{ID}.d.test", {}, "/health", Names()) == ControlPlane()

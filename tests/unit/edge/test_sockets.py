@@ -31,7 +31,7 @@ async def test_stream_of_an_execution(at_root, client, agent, kit) -> None:
             {"type": "complete", "success": True},
         ]
         assert ws.close_code == 1000
-    assert agent.seen[0].json == {"code": "x", "env": {}, "cwd": "/tmp", "timeout_s": 9.0}
+    assert agent.seen[0].json == {"code": "x", "env": {}, "cwd": "/tmp", "timeout_s": 9.0, "spare": True}
 
 
 async def test_output_arrives_while_the_program_runs(client, agent, kit) -> None:

@@ -25,3 +25,18 @@ def test_a_veth_names_both_ends_and_the_namespace():
 def test_the_default_is_unreachable_not_missing():
     message = netlink.no_default_route()
     assert message[16 + 7] == netlink.RTN_UNREACHABLE
+
+
+def test_a_default_route_takes_the_place_of_the_one_that_is_there():
+    message = netlink.default_route("169.254.0.1", 2)
+    _, _, flags, _, _ = struct.unpack_from("=IHHII", message)
+    assert flags & netlink.NLM_F_REPLACE
+    assert not flags & netlink.NLM_F_EXCL
+    assert message[16 + 7] == netlink.RTN_UNICAST
+    assert bytes([169, 254, 0, 1]) in message
+
+
+def test_a_neighbour_is_known_for_good():
+    message = netlink.new_neighbour(2, "169.254.0.1", b"\2at\0\0\1")
+    assert struct.unpack_from("=H", message, 16 + 8)[0] == netlink.NUD_PERMANENT
+    assert b"\2at\0\0\1" in message

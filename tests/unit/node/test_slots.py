@@ -124,3 +124,20 @@ async def test_closing_removes_the_disks_of_what_was_ready() -> None:
     await maker.until(2)
     await pool.close()
     assert disks.images == set()
+
+
+async def test_a_size_that_a_caller_chose_is_not_made_ahead() -> None:
+    """There are thousands of them."""
+    maker = Maker()
+    pool = SlotPool(maker, Disks(), size=1)
+    pool.open()
+    for memory_mib in range(512, 600):
+        with pool.creating(TEMPLATE, Limits(memory_mib=memory_mib)) as ready:
+            assert ready is None
+    with pool.creating(TEMPLATE, LIMITS):
+        pass
+    await maker.until(1)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert [spec.limits for spec in maker.specs] == [LIMITS]
+    await pool.close()

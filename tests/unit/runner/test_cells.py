@@ -124,10 +124,18 @@ def test_clean_exit_ends_the_cell_and_not_the_context(context, code):
     assert context.run("kept").text == "5"
 
 
-@pytest.mark.parametrize(("code", "value"), [("3", "3"), ("'a message'", "a message")])
-def test_exit_with_a_code_is_an_error_with_that_code(context, code, value):
+@pytest.mark.parametrize(
+    ("code", "value", "exit_code"),
+    [("3", "3", 3), ("'a message'", "a message", 1), ("-1", "-1", 255), ("[]", "[]", 1), ("7 + 256", "263", 7)],
+)
+def test_exit_with_a_code_is_an_error_with_that_code(context, code, value, exit_code):
     outcome = context.run(f"import sys; sys.exit({code})")
     assert (outcome.status, outcome.error["name"], outcome.error["value"]) == ("error", "SystemExit", value)
+    assert outcome.objects[-1]["exit_code"] == exit_code
+
+
+def test_a_byte_order_mark_is_no_part_of_the_code(context):
+    assert context.run("\ufeffprint('ok')").stdout == "ok\n"
 
 
 def test_input_says_that_there_is_none(context):

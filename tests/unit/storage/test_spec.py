@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from atoll.core.errors import InvalidInput
-from atoll.core.limits import Limits
-from atoll.storage.spec import TemplateSpec, parse, plan, same_but_for_age, template_of
+from atoll.core.limits import LARGEST, SMALLEST, Limits
+from atoll.storage.spec import TemplateSpec, layer_digest, parse, plan, same_but_for_age, template_of
 from atoll.storage.templates import stock_specs
 
 PINNED = "numpy==2.0 --hash=sha256:00\n"
@@ -30,6 +32,8 @@ def test_every_field_is_read():
         workdir: /app
         env: {A: 1}
         limits: {memory_mib: 512}
+        min_size: {memory_mib: 256}
+        max_size: {vcpu: 4, disk_mib: 20480}
         """,
         {"pins.txt": PINNED},
     )
@@ -38,6 +42,8 @@ def test_every_field_is_read():
     assert (spec.files[0].mode, spec.files[0].uid, spec.files[0].gid) == (0o440, 1, 2)
     assert spec.env == {"A": "1"}
     assert spec.limits == Limits(memory_mib=512)
+    assert spec.min_size == replace(SMALLEST, memory_mib=256)
+    assert spec.max_size == replace(LARGEST, vcpu=4, disk_mib=20480)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +68,11 @@ def test_every_field_is_read():
         "name: x\nlimits: {memory_mib: 0}",
         "name: x\nlimits: {memory: 1}",
         "name: x\nlimits: {vcpu: two}",
+        "name: x\nmin_size: {vcpu: 3}",
+        "name: x\nmax_size: {memory_mib: 1024}",
+        "name: x\nmin_size: {processes: 5}",
+        "name: x\nmax_size: [8]",
+        "name: x\nmin_size: {vcpu: 0}",
         "name: x\npip: absent.txt",
         "name: x\npip: loose.txt",
         "name: x\nfiles: [/etc/x]",
@@ -149,3 +160,13 @@ def test_the_pinned_requirements_name_no_place_to_fetch_from():
     for spec in stock_specs():
         assert "://" not in spec.requirements
         assert "index-url" not in spec.requirements
+
+
+def test_limits_beyond_the_usual_sizes_move_these():
+    spec = parse("name: x\nlimits: {vcpu: 32, memory_mib: 64}")
+    assert (spec.max_size.vcpu, spec.min_size.memory_mib) == (32, 64)
+
+
+def test_sizes_make_no_other_layer():
+    plain, sized = parse("name: x"), parse("name: x\nmax_size: {vcpu: 2}")
+    assert layer_digest(plain, (), "p") == layer_digest(sized, (), "p")

@@ -10,10 +10,13 @@ from sqlalchemy import inspect
 from sqlalchemy.exc import IntegrityError
 
 from atoll.core.audit import AuditEntry
+from atoll.core.errors import InvalidInput
 from atoll.core.keys import ApiKey
 from atoll.core.lifecycle import State
 from atoll.core.limits import Limits
 from atoll.core.ports import NodeRecord, SandboxFilter
+from atoll.core.quota import Quota, Used
+from atoll.core.rates import GENEROUS, PRESETS
 from atoll.core.sandbox import Sandbox, moved
 from atoll.store import engine as store_engine
 from atoll.store import tables
@@ -203,4 +206,57 @@ def test_a_migration_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatc
     assert inspect(engine).get_table_names() == []
     monkeypatch.undo()
     migrate(engine)
+    engine.dispose()
+
+
+async def test_an_insert_is_told_what_the_living_sandboxes_of_its_key_use(store: SqlStore):
+    big = Limits(vcpu=4, memory_mib=4096, disk_mib=20480)
+    await store.sandboxes.insert(sandbox("a", state=State.STOPPED, limits=big))
+    await store.sandboxes.insert(sandbox("b", state=State.CREATING))
+    await store.sandboxes.insert(sandbox("dead", state=State.DELETED, limits=big))
+    await store.sandboxes.insert(sandbox("other", key_id="other", limits=big))
+    told: list[Used] = []
+    await store.sandboxes.insert_if(sandbox("c"), told.append)
+    assert told == [Used(sandboxes=2, vcpu=4 + 3, memory_mib=4096 + 2048, disk_mib=20480 + 10240)]
+    await store.sandboxes.insert_if(sandbox("d", key_id="new"), told.append)
+    assert told[-1] == Used()
+
+
+async def test_an_insert_that_is_not_admitted_is_none(store: SqlStore):
+    def refuse(used: Used) -> None:
+        raise InvalidInput("full")
+
+    with pytest.raises(InvalidInput):
+        await store.sandboxes.insert_if(sandbox("a"), refuse)
+    assert await store.sandboxes.get("a") is None
+
+
+async def test_unfinished_are_those_being_created_for_long(store: SqlStore):
+    await store.sandboxes.insert(sandbox("old", state_since=5.0))
+    await store.sandboxes.insert(sandbox("new", state_since=9.0))
+    await store.sandboxes.insert(sandbox("run", state_since=5.0, state=State.RUNNING))
+    assert [row.id for row in await store.sandboxes.unfinished(9.0)] == ["old"]
+
+
+async def test_limits_of_a_key_are_changed(store: SqlStore):
+    key = ApiKey("k1", "name", 1, "digest", "e2b_012345…", 1.0, quota=Quota(vcpu=3), rates=PRESETS["hopx"])
+    await store.keys.insert(key)
+    assert await store.keys.by_digest("digest") == key
+    assert await store.keys.set_limits("k1", Quota(), GENEROUS)
+    assert not await store.keys.set_limits("k2", Quota(), GENEROUS)
+    assert list(await store.keys.list()) == [replace(key, quota=Quota(), rates=GENEROUS)]
+
+
+async def test_a_key_from_before_there_were_limits_has_none(tmp_path: Path):
+    engine = sqlite(tmp_path / "x.db")
+    migrate(engine, "0001")
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO api_keys (id, name, organization_id, digest, display, created_at)"
+            " VALUES ('k', 'n', 1, 'd', '', 1)"
+        )
+    migrate(engine)
+    found = await SqlStore(engine).keys.by_digest("d")
+    assert found is not None
+    assert (found.quota, found.rates) == (Quota(), GENEROUS)
     engine.dispose()

@@ -14,6 +14,7 @@ from atoll.wire.http import (
     UnsatisfiableRange,
     chunk,
     parse_range,
+    parse_response_head,
     response_head,
 )
 
@@ -177,3 +178,50 @@ def test_an_empty_chunk_is_nothing_because_it_would_end_the_body() -> None:
 
 def test_a_response_head_is_rendered() -> None:
     assert response_head(404, [("A", "b")]) == b"HTTP/1.1 404 Not Found\r\nA: b\r\n\r\n"
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 10", b"Transfer-Encoding: chunked"])
+def test_data_can_go_another_way(framing) -> None:
+    chunked = b"chunked" in framing
+    parser = RequestParser()
+    parser.receive(b"PUT / HTTP/1.1\r\n" + framing + b"\r\n\r\n")
+    assert parser.data_ahead == 0
+    assert isinstance(parser.next_event(), Head)
+    if chunked:
+        assert (parser.next_event(), parser.data_ahead) == (NEED_MORE, 0)
+        parser.receive(b"a\r\n")
+    assert (parser.next_event(), parser.data_ahead) == (NEED_MORE, 10)
+    parser.receive(b"abc")
+    assert parser.data_ahead == 0
+    assert parser.next_event() == Data(b"abc")
+    assert parser.data_ahead == 7
+    with pytest.raises(RuntimeError):
+        parser.passed_by(8)
+    parser.passed_by(7)
+    if chunked:
+        assert (parser.next_event(), parser.data_ahead) == (NEED_MORE, 0)
+        parser.receive(b"\r\n0\r\n\r\n")
+    assert (parser.next_event(), parser.data_ahead) == (END, 0)
+
+
+def test_an_answer_says_how_long_it_is() -> None:
+    head = parse_response_head(b"HTTP/1.1 206 Partial Content\r\nContent-Length: 5\r\nA: b")
+    assert (head.status, head.content_length, head.headers["a"]) == (206, 5, "b")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"HTTP/1.1 200 OK",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked",
+        b"HTTP/1.1 200 OK\r\nContent-Length: x",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1",
+        b"HTTP/1.1 100 Continue\r\nContent-Length: 1",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 1",
+        b"HTTP/1.1 2000 OK\r\nContent-Length: 1",
+        b"",
+    ],
+)
+def test_other_answers_are_refused(raw) -> None:
+    with pytest.raises(HttpError):
+        parse_response_head(raw)
