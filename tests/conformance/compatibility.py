@@ -80,7 +80,6 @@ WAITS: dict[str, tuple[Wait, ...]] = {
             for versions in ("0.1.*", "0.2.*")
             for name in ("*Sandbox.terminal", "*Sandbox.run_code_stream", "Files.watch", "Terminal.", "AsyncTerminal.")
         ),
-        *(Wait("AsyncFiles.remove*", "the client sends POST, not DELETE", each) for each in ("0.1.21", "0.2.9")),
         *(Wait("AsyncSandbox.run_code_async*", "the client names no call-back", each) for each in ("0.1.21", "0.2.9")),
         *(
             Wait(f"AsyncSandbox.create({name})", "its effect is out of the client's reach", "0.1.12")

@@ -7,7 +7,6 @@ import base64
 import textwrap
 
 import pytest
-from compatibility import covers
 from hopx_ai import ExecutionResult, Sandbox
 
 pytestmark = pytest.mark.root
@@ -33,7 +32,6 @@ def png(result: ExecutionResult) -> bytes:
 # ---- the main job
 
 
-@covers("Sandbox.run_code")
 def test_numpy_pandas_and_a_figure(sandbox):
     result = run(
         sandbox,

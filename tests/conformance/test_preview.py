@@ -69,7 +69,6 @@ def play(names, stack, code: str) -> dict[str, object]:
     return json.loads(names.python(code, SSL_CERT_FILE=authority, **variables).splitlines()[-1])
 
 
-@pytest.mark.covers("Sandbox.get_preview_url", "Sandbox.agent_url")
 def test_the_urls_of_the_sync_client_answer_over_tls(names, named_stack):
     found = play(names, named_stack, SYNC)
     port = named_stack.port
@@ -81,7 +80,6 @@ def test_the_urls_of_the_sync_client_answer_over_tls(names, named_stack):
     assert found["preview"] == 502  # nothing listens at 8000
 
 
-@pytest.mark.covers("AsyncSandbox.get_preview_url", "AsyncSandbox.agent_url")
 def test_the_urls_of_the_async_client_answer_and_its_sockets_find_their_sandbox(names, named_stack):
     found = play(names, named_stack, ASYNC)
     assert found["url"] == f"https://8080-{found['id']}.{DOMAIN}:{named_stack.port}/x.vms.hopx.dev/"

@@ -70,6 +70,16 @@ async def test_rich_results_become_fields(client, agent, kit) -> None:
         "markdown": "# m",
         "json": {"n": [1, None]},
         "result": "   a\n0  1",
+        "rich_outputs": [
+            {"type": mime, "data": {mime: value}}
+            for mime, value in (
+                ("image/png", "UE5H"),
+                ("text/markdown", "# m"),
+                ("image/svg+xml", "<svg/>"),
+                ("application/json", {"n": [1, None]}),
+                ("text/html", "<table/>"),
+            )
+        ],
     }
 
 

@@ -249,8 +249,9 @@ async def test_mkdir_and_remove(client, agent) -> None:
     agent.answers("DELETE", "/files", {"removed": 1})
     assert (await client.call("POST", "/files/mkdir", {"path": "/workspace/d"}))[1]["success"]
     assert (await client.call("DELETE", "/files/remove?path=/workspace/d"))[1]["success"]
+    assert (await client.call("POST", "/files/remove", {"path": "/workspace/d", "recursive": True}))[1]["success"]
     assert agent.seen[0].json["path"] == "/workspace/d"
-    assert agent.seen[1].query == {"path": "/workspace/d"}
+    assert [seen.query for seen in agent.seen[1:]] == [{"path": "/workspace/d"}] * 2
 
 
 def form(*parts: tuple[str, Any]) -> aiohttp.FormData:

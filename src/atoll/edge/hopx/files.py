@@ -262,7 +262,15 @@ async def make_directory(call: Call) -> web.StreamResponse:
 
 
 async def remove(call: Call) -> web.StreamResponse:
-    path = call.path()
+    return await _remove(call, call.path())
+
+
+async def remove_by_body(call: Call) -> web.StreamResponse:
+    """As older async clients ask for it."""
+    return await _remove(call, absolute(required_text(await call.object(), "path"), call.route.workdir))
+
+
+async def _remove(call: Call, path: str) -> web.StreamResponse:
     try:
         await call.agent.call("DELETE", "/files", query={"path": path})
     except AgentRefused as refused:

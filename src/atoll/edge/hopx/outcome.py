@@ -104,7 +104,6 @@ class Outcome:
     context: str = ""
     """Where a cell runs: the context's id, or `fresh` for an interpreter that was made for it alone."""
     _rich_size: int = 0
-    _incomplete: bool = False
 
     def feed(self, frame: Frame) -> None:
         match frame.type:
@@ -139,13 +138,12 @@ class Outcome:
             self.stderr.feed(f"[a result of type {mime[:64]} was left out: too much for one answer]\n".encode())
             return
         name = FIELD_BY_MIME.get(mime)
-        self._incomplete |= name is None or name in self.fields
         self.rich.append({"type": mime, "data": {mime: value}})
         if name is not None:
             self.fields[name] = value
 
     def render(self, ending: Ending) -> dict[str, Any]:
-        """`rich_outputs` is there when the flat fields, which hold the last value of a kind, cannot say it all."""
+        """Flat fields, which new clients read, hold the last value of a kind; `rich_outputs`, for old ones, has all."""
         if ending.message:
             self.stderr.feed(ending.message.encode())
         answer: dict[str, Any] = {
@@ -156,7 +154,7 @@ class Outcome:
             "execution_time": ending.duration_s,
             **self.fields,
         }
-        if self._incomplete:
+        if self.rich:
             answer["rich_outputs"] = self.rich
         return answer
 

@@ -45,7 +45,7 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/files/list": {"GET": files.list_directory},
     "/files/exists": {"GET": files.exists},
     "/files/mkdir": {"POST": files.make_directory},
-    "/files/remove": {"DELETE": files.remove},
+    "/files/remove": {"DELETE": files.remove, "POST": files.remove_by_body},
     "/files/watch": {"GET": sockets.websocket(sockets.watch)},
     "/env": {
         "GET": environment.show,

@@ -56,8 +56,6 @@ def test_a_result_says_how_it_went(sandbox):
 
 @covers("Sandbox.run_code")
 def test_rich_outputs_are_brought_out(sandbox):
-    if READS_A_LIST:
-        pytest.skip("this version reads `rich_outputs` only, which is there when one field for each kind is not enough")
     result = sandbox.run_code(
         "import pandas as pd, matplotlib.pyplot as plt\nplt.plot([1, 2]); plt.show()\npd.DataFrame({'a': [1]})"
     )

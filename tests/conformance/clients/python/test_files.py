@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from datetime import UTC, datetime, timedelta
 
@@ -13,15 +12,8 @@ from talk import DECODES_BASE64, WITH_CREDENTIAL, shell
 covers = pytest.mark.covers
 
 
-@pytest.fixture
-def removing(sandbox):
-    """Two old async versions send POST where the service has DELETE."""
-    if "recursive" in inspect.signature(sandbox.files._subject.remove).parameters:
-        pytest.skip("this version removes with a method that no service has")
-
-
 @covers("Sandbox.files", "Files.write", "Files.read", "Files.exists", "Files.remove", "Files.mkdir")
-def test_files_are_written_read_and_removed(sandbox, removing):
+def test_files_are_written_read_and_removed(sandbox):
     files = sandbox.files
     files.mkdir(path="/workspace/f/new/dir")
     files.mkdir("/workspace/f/new/dir")
@@ -38,19 +30,17 @@ def test_files_are_written_read_and_removed(sandbox, removing):
 
 
 @covers("Files.remove")
-def test_a_directory_is_removed_with_all_in_it(sandbox, removing):
+def test_a_directory_is_removed_with_all_in_it(sandbox):
     sandbox.files.write("/workspace/tree/a/b", "x")
     sandbox.files.remove("/workspace/tree")
     assert not sandbox.files.exists("/workspace/tree")
 
 
-@covers("Sandbox.files", "Files.mkdir", "Files.write", "Files.read", "Files.exists")
-def test_files_without_removing(sandbox):
-    sandbox.files.mkdir(path="/workspace/kept/a/b")
-    sandbox.files.write(path="/workspace/kept/a/b/c", content="x")
-    assert sandbox.files.read(path="/workspace/kept/a/b/c") == "x"
-    assert sandbox.files.exists(path="/workspace/kept/a/b/c")
-    assert not sandbox.files.exists("/workspace/kept/nope")
+@covers("Files.remove")
+def test_an_old_word_of_remove(sandbox):
+    sandbox.files.write("/workspace/tree/a/b", "x")
+    sandbox.files.remove("/workspace/tree", recursive=True)
+    assert not sandbox.files.exists("/workspace/tree")
 
 
 @covers("Files.mkdir")
