@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from talk import WITH_CREDENTIAL
+from talk import WITH_CREDENTIAL, until
 
 covers = pytest.mark.covers
 pytestmark = WITH_CREDENTIAL
@@ -38,14 +38,13 @@ def test_a_stream_has_variables_and_a_directory(sandbox):
 
 def test_a_stream_that_is_left_interrupts_the_code(sandbox):
     code = (
-        "import time\nprint('go', flush=True)\ntry:\n    time.sleep(30)\n"
+        "import time\ntry:\n    print('go', flush=True)\n    time.sleep(30)\n"
         "except KeyboardInterrupt:\n    open('/workspace/left', 'w').close()\n    raise"
     )
     stream = sandbox.run_code_stream(code)
     assert next(stream)["data"].startswith("go")
     stream.close()
-    while not sandbox.files.exists("/workspace/left"):
-        time.sleep(0.02)
+    until(lambda: sandbox.files.exists("/workspace/left"), "the code is interrupted")
 
 
 @covers("Sandbox.terminal", "Terminal.connect", "Terminal.send_input", "Terminal.resize", "Terminal.iter_output")
