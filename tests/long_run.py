@@ -13,7 +13,8 @@ import pytest
 PAGE = Path(__file__).parents[1] / "docs" / "long-tests.md"
 HEAD = """# The last long run
 
-Written by `./scripts/test --long`, which runs every test and, besides, those that take too long for each change.
+Written by `./scripts/test --long`, which runs every test and those that take too long for each change (with `-m long`: those
+alone).
 
 | | |
 |---|---|
