@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest
+from aiohttp.http_parser import RawResponseMessage
+from aiohttp.streams import StreamReader
 from aiohttp.tracing import Trace
 
 from atoll.wire.frames import FrameError
@@ -40,6 +42,7 @@ MAX_REPLY = 64 * 1024
 MAX_DESCRIPTORS = 8  # that are received, to be closed; the kernel closes the rest
 IDLE_S = 4.0  # of a connection that may be used again; servers close theirs after 5 s and more
 MAX_LINE = 64 * 1024  # of an answer's head
+MAX_PRELIMINARY = 16  # answers (100 Continue, 103 Early Hints …) before the one that counts
 
 
 class NotConnected(AgentMisbehaved):
@@ -182,6 +185,20 @@ def _closed_unless_kept(fds: list[int]) -> Iterator[None]:
         close_all(fds)
 
 
+class _AnswerHandler(ResponseHandler):
+    """aiohttp's, which reads preliminary answers (1xx) for as long as they come: without end, they would keep the edge
+    busy for nobody."""
+
+    _preliminary = 0
+
+    def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
+        self._preliminary = self._preliminary + 1 if 100 <= data[0].code < 200 else 0
+        if self._preliminary <= MAX_PRELIMINARY:
+            super().feed_data(data, size)
+        elif self.transport is not None:
+            self.transport.abort()
+
+
 class _Connector(aiohttp.BaseConnector):
     """aiohttp's pool over connections that the sandbox hands out; the port is the URL's."""
 
@@ -200,7 +217,7 @@ class _Connector(aiohttp.BaseConnector):
             sock = await dial(self._link.agent_socket, req.url.port or 80)
         except AgentError as error:
             raise DialFailed(error) from error
-        protocol = ResponseHandler(self._loop)
+        protocol = _AnswerHandler(self._loop)
         self._link.adopt(GuestTransport(self._loop, sock, protocol, self._link.forget))
         return protocol
 

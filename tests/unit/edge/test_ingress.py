@@ -627,6 +627,8 @@ BROKEN = {
     "no HTTP": b"SSH-2.0-OpenSSH\r\n",
     "an upgrade that nobody asked for": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n",
     "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    "preliminary answers for ever": b"HTTP/1.1 103 Early Hints\r\n\r\n" * 17
+    + b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
     "an endless head": b"HTTP/1.1 200 OK\r\nX: " + b"a" * 200_000,
 }
 
@@ -648,7 +650,9 @@ async def test_a_program_that_speaks_no_http_is_told(visitor, kit, said):
 async def test_bytes_that_are_no_text_in_a_header_do_not_break_the_answer(visitor, kit):
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
-        writer.write(b"HTTP/1.1 200 K\xff\r\nX-A: \xe9\r\nContent-Length: 2\r\n\r\nok")
+        writer.write(
+            b"HTTP/1.1 103 Early Hints\r\n\r\n" * 16 + b"HTTP/1.1 200 K\xff\r\nX-A: \xe9\r\nContent-Length: 2\r\n\r\nok"
+        )
         writer.close()
 
     server = await asyncio.start_server(speak, "127.0.0.1", 0)
