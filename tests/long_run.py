@@ -13,8 +13,8 @@ import pytest
 PAGE = Path(__file__).parents[1] / "docs" / "long-tests.md"
 HEAD = """# The last long run
 
-Written by `./scripts/test --long`, which runs every test and those that take too long for each change (with `-m long`: those
-alone).
+Written by `./scripts/test --long`, which runs every test and those that take too long for each change; with `-m long`
+it runs those alone.
 
 | | |
 |---|---|

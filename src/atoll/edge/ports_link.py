@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawResponseMessage
 from aiohttp.streams import StreamReader
 from aiohttp.tracing import Trace
@@ -192,11 +193,14 @@ class _AnswerHandler(ResponseHandler):
     _preliminary = 0
 
     def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
+        if self.exception() is not None:
+            return
         self._preliminary = self._preliminary + 1 if 100 <= data[0].code < 200 else 0
         if self._preliminary <= MAX_PRELIMINARY:
             super().feed_data(data, size)
         elif self.transport is not None:
-            self.transport.abort()
+            self.transport.close()
+            self.set_exception(HttpProcessingError(message="too many preliminary answers"))
 
 
 class _Connector(aiohttp.BaseConnector):
