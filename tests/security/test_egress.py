@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from atoll.core.reach import NEVER_REACHABLE
+from atoll.engines.native.rules import PINGS
 from atoll.testing import internet as net
 from atoll.testing.internet import inside
 from stack import until
@@ -328,6 +329,30 @@ print(sent, refused)
         sent, refused_ones = map(int, greedy.python(code)["stdout"].split())
         assert sent <= 2048 + 64
         assert refused_ones >= 3000 - 2048 - 64
+        assert modest.run(f"curl -sS -m 5 http://{net.WEB['example.com']}/")["exit_code"] == 0
+
+
+def test_pings_cannot_use_it_up_either(online, internet):
+    code = f"""
+import socket
+refused = sent = 0
+for number in range(1, 1500):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP) as s:
+        s.bind(('', number))
+        s.connect(('{net.ATTACKER}', 0))
+        try:
+            s.send(bytes([8, 0, 0, 0, 0, 0, 0, 1]))
+            s.send(bytes([8, 0, 0, 0, 0, 0, 0, 2]))
+            sent += 1
+        except OSError:
+            refused += 1
+print(sent, refused)
+"""
+    before = refused(online)
+    with online.box() as greedy, online.box() as modest:
+        result = greedy.python(code)
+        assert result["success"], result
+        assert refused(online) - before >= 1499 - PINGS
         assert modest.run(f"curl -sS -m 5 http://{net.WEB['example.com']}/")["exit_code"] == 0
 
 

@@ -34,7 +34,7 @@ class Listener:
         self._factory = factory
         self._tls = tls
         self._plain_for_all = plain_for_all
-        self._undecided: set[asyncio.Task[None]] = set()
+        self._undecided: dict[asyncio.Task[None], None] = {}  # the oldest first
         self._accepting: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -56,11 +56,16 @@ class Listener:
                 await asyncio.sleep(NO_DESCRIPTORS_S)
                 continue
             if len(self._undecided) >= MAX_UNDECIDED:
-                connection.close()
-                continue
+                self._let_the_oldest_go()
             task = asyncio.create_task(self._admit(connection))
-            self._undecided.add(task)
-            task.add_done_callback(self._undecided.discard)
+            self._undecided[task] = None
+            task.add_done_callback(lambda done: self._undecided.pop(done, None))
+
+    def _let_the_oldest_go(self) -> None:
+        """Who means to speak does so soon; were newcomers turned away, a few silent clients would shut out all."""
+        oldest = next(iter(self._undecided))
+        del self._undecided[oldest]
+        oldest.cancel()
 
     async def _admit(self, connection: socket.socket) -> None:
         """Hands the connection on, or closes it."""

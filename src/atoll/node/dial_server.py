@@ -25,6 +25,7 @@ MAX_PACKET = 8192
 MAX_HOST = 253
 ASK_S = 5.0  # from connecting to the question
 BACKLOG = 256
+NO_DESCRIPTORS_S = 0.1
 
 Dial = Callable[[str, str, int], Awaitable[socket.socket]]
 """For a sandbox, to a host and a port."""
@@ -54,7 +55,12 @@ class DialServer:
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            connection, _ = await loop.sock_accept(listener)
+            try:
+                connection, _ = await loop.sock_accept(listener)
+            except OSError as error:
+                log.warning("a question for a connection is not heard: %s", error)
+                await asyncio.sleep(NO_DESCRIPTORS_S)
+                continue
             task = loop.create_task(self._answer(connection))
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)

@@ -94,6 +94,40 @@ async def test_text_too_large_for_json_is_refused_before_it_is_read(client, agen
     await agent.left.wait()
 
 
+async def test_long_text_is_the_same_piece_by_piece(client, agent) -> None:
+    """Escapes, characters of every length across the pieces, bytes that are no text, one that is cut off at the end."""
+    raw = ('\x01"\\é€😀\n'.encode() + b"\xff") * 40_000 + "€".encode()[:2]
+    agent.sends("GET", CONTENT, raw)
+    status, body = await client.call("GET", "/files/read?path=/workspace/a.txt")
+    assert (status, body) == (
+        200,
+        {"content": raw.decode("utf-8", "replace"), "path": "/workspace/a.txt", "size": len(raw)},
+    )
+
+
+async def test_long_text_is_asked_for_as_fast_as_the_client_takes_it(client, agent) -> None:
+    """A reader that stands still makes the edge hold only what its buffers do."""
+    sent = 0
+
+    async def much(seen: Any) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse()
+        response.content_length = 64 * 1024 * 1024
+        await response.prepare(seen.live)
+        while True:
+            await response.write(b"\x01" * 65536)
+            sent += 65536
+
+    agent.on("GET", CONTENT, much)
+    async with client.session.get(client.url("/files/read?path=/big"), headers=client.headers(None)) as answer:
+        assert await answer.content.readexactly(12) == b'{"content":"'
+        before = -1
+        while before != sent:
+            before = sent
+            await asyncio.sleep(0.2)
+    assert sent < 16 * 1024 * 1024
+
+
 async def download(client, path: str = "/workspace/a.bin", **headers: str) -> tuple[int, dict[str, str], bytes]:
     url, headers = client.url(f"/files/download?path={path}"), client.headers(headers)
     async with client.session.get(url, headers=headers) as answer:

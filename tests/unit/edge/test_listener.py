@@ -90,6 +90,20 @@ async def test_a_client_that_says_nothing_is_let_go(port, monkeypatch):
     writer.close()
 
 
+@pytest.mark.parametrize("said", [b"", b"\x16\x03\x01\x02\x00"])
+async def test_clients_that_wait_do_not_shut_out_those_who_speak(port, monkeypatch, said):
+    """The first goes when there are too many."""
+    monkeypatch.setattr("atoll.edge.listener.MAX_UNDECIDED", 4)
+    waiting = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
+    for _, writer in waiting:
+        writer.write(said)
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/") as response:
+        assert response.status == 200
+    assert await heard(waiting[0][0]) == b""
+    for _, writer in waiting:
+        writer.close()
+
+
 async def test_a_handshake_that_stops_is_let_go(port, monkeypatch):
     monkeypatch.setattr("atoll.edge.listener.HANDSHAKE_S", 0.05)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -65,6 +65,12 @@ def test_only_the_uplink_leads_out_and_opened_ranges_wherever_they_are():
     )
 
 
+def test_pings_of_all_together_are_limited_in_both_tables():
+    limit = f"meta l4proto icmp ct count over {rules.PINGS} counter goto refuse"
+    assert limit in chain(fabric_rules([], [], 1), "limits")
+    assert f"ct state new {limit}" in chain(outer_rules("t", "atux", "eth0", [], 1, False), "out")
+
+
 @pytest.mark.parametrize(("total", "part"), [(131_072, 512), (0, 32)])
 def test_the_limit_for_all_is_in_equal_parts(total, part):
     assert f"th sport & {rules.SHARDS - 1} ct count over {part} " in fabric_rules([], [], total)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import socket
 from contextlib import AsyncExitStack
@@ -40,6 +41,23 @@ async def test_only_a_sandbox_with_internet_access_gets_as_far_as_the_way_out(
     refused = await asyncio.to_thread(ask, places, str(order["id"]))
     assert reason in refused["message"]
     assert refused["kind"] == ("not_found" if internet_access is None else "permission_denied")
+
+
+async def test_a_node_without_a_descriptor_to_spare_hears_again_later(
+    places: Places, cleanup: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    accept, failures = loop.sock_accept, [OSError(errno.EMFILE, "too many")]
+
+    async def scarce(sock: socket.socket) -> tuple[socket.socket, object]:
+        if failures:
+            raise failures.pop()
+        return await accept(sock)
+
+    monkeypatch.setattr(loop, "sock_accept", scarce)
+    await cleanup.enter_async_context(running(build_node(places), places))
+    assert "no such sandbox" in (await asyncio.to_thread(ask, places, new_sandbox_id()))["message"]
+    assert not failures
 
 
 async def test_the_socket_is_for_its_owner_alone_and_a_new_node_takes_it_over(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import codecs
+import json
 import re
 import secrets
 import stat
@@ -15,17 +17,19 @@ from typing import NoReturn
 
 from aiohttp import web
 
-from atoll.edge.agent_link import AgentGone, AgentRefused, Answer
+from atoll.edge.agent_link import AgentGone, AgentRefused
 from atoll.edge.body import Body
 from atoll.edge.frames_in import mapping, objects, text, whole
 from atoll.edge.multipart import Data, Mark, Multipart, MultipartError, PartHead
 from atoll.edge.transfer import Transfer
 
 from .base64_guard import CanonicalCheck, Encoder, can_be_canonical, decodes_downloads, encoded_size
-from .call import Call, Object, absolute, answer, optional_text, required_text, timestamp, timestamp_or_none
+from .call import Call, Object, absolute, answer, dump, optional_text, required_text, timestamp, timestamp_or_none
 from .errors import Kind, SurfaceError, from_agent
 
 MAX_READ = 64 * 1024 * 1024  # of text in one JSON answer; more is downloaded
+READ_AT_ONCE = 256 * 1024
+TEXT_PIECE = 32 * 1024
 MAX_FIELD = 64 * 1024
 SCAN_AHEAD = 1024 * 1024
 ENTRIES_PER_TURN = 500
@@ -59,21 +63,38 @@ def render_entry(entry: Object) -> Object:
     }
 
 
-async def _open_content(call: Call, path: str) -> Answer:
-    headers = {"Range": call.request.headers["Range"]} if "Range" in call.request.headers else None
-    try:
-        return await call.agent.open("GET", "/files/content", query={"path": path}, headers=headers)
-    except AgentRefused as refused:
-        refuse(call, refused, path)
-
-
 async def read(call: Call) -> web.StreamResponse:
     path = call.path()
-    async with await _open_content(call, path) as content:
-        if (content.content_length or 0) > MAX_READ:
+    async with await _fetch(call, path) as content:
+        size = content.content_length
+        if size > MAX_READ:
             raise SurfaceError(Kind.FILE_TOO_LARGE, f"{path} is larger than {MAX_READ} bytes; use download", path=path)
-        raw = await content.body(MAX_READ)
-    return answer({"content": raw.decode("utf-8", "replace"), "path": path, "size": len(raw)})
+        if size > READ_AT_ONCE:
+            return await _send_text(call, path, content, size)
+        raw = b"".join([chunk async for chunk in content.chunks()])
+    return answer({"content": raw.decode("utf-8", "replace"), "path": path, "size": size})
+
+
+async def _send_text(call: Call, path: str, content: Transfer, size: int) -> web.StreamResponse:
+    """As JSON a text may be six times as long: it is made, and held, only as fast as the client takes it."""
+    response = web.StreamResponse()
+    response.content_type = "application/json"
+    await call.exchange.begin(response)
+    await response.write(b'{"content":"')
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    async for chunk in content.chunks():
+        for at in range(0, len(chunk), TEXT_PIECE):
+            if piece := decoder.decode(chunk[at : at + TEXT_PIECE]):
+                await response.write(_quoted(piece))
+            await asyncio.sleep(0)
+    rest = _quoted(decoder.decode(b"", final=True))
+    await response.write(rest + b'",' + dump({"path": path, "size": size})[1:])
+    await response.write_eof()
+    return response
+
+
+def _quoted(piece: str) -> bytes:
+    return json.dumps(piece)[1:-1].encode()
 
 
 async def _fetch(call: Call, path: str) -> Transfer:

@@ -27,6 +27,8 @@ INSIDE = "uplink0"
 
 CONNECTIONS = 2048
 """Of one sandbox at a time, in any state that the kernel remembers; a UDP exchange counts for 30 s."""
+PINGS = 1024
+"""Of all sandboxes together."""
 IDLE_TCP_S = 3600
 """A connection that is silent for longer is forgotten: the kernel's own five days would let the dead add up."""
 
@@ -91,6 +93,7 @@ table inet {FABRIC_TABLE} {{
   chain limits {{
     add @counted {{ ct mark ct count over {CONNECTIONS} }} counter goto refuse comment "one sandbox"
     {_all(total)}
+    {_PINGS}
     meta l4proto tcp ct timeout set "idle"
   }}
   {_REFUSE}
@@ -133,6 +136,7 @@ table inet {table} {{
   }}
   chain out {{
     ct state new {_all(total)}
+    ct state new {_PINGS}
     ct state new meta l4proto tcp ct timeout set "idle"
     tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
     accept
@@ -174,6 +178,8 @@ def _all(total: int) -> str:
     own_part = f"add @shards {{ th sport & {SHARDS - 1} ct count over {part} }}"
     return f"meta l4proto {{ tcp, udp }} {own_part} counter goto refuse"
 
+
+_PINGS = f"meta l4proto icmp ct count over {PINGS} counter goto refuse"
 
 _REFUSE = """\
 chain refuse {
