@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -24,6 +25,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background: what tests start must hear it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("--long") and config.args == config.getini("testpaths"):
         config.pluginmanager.register(LongRun(config.rootpath))
 
