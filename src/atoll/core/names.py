@@ -1,0 +1,49 @@
+"""Names of hosts and patterns for them, in one normal form: lower case, A-labels, no dot at the end. Pure."""
+
+from __future__ import annotations
+
+import re
+
+Pattern = str
+"""`example.com`, `*.example.com` (below it, at any depth, without itself) or `*`."""
+
+MAX_NAME = 253
+_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
+
+
+def normal(text: str) -> str | None:
+    """None when it is no name of a host: addresses are not, nor anything that could be read as one."""
+    name = text.removesuffix(".").lower()
+    if not name.isascii():
+        try:
+            name = name.encode("idna").decode().lower()
+        except UnicodeError:
+            return None
+    return name if is_name(name) else None
+
+
+def is_name(name: str) -> bool:
+    """Whether it is one, in its normal form."""
+    labels = name.split(".")
+    return len(name) <= MAX_NAME and all(_LABEL.fullmatch(label) for label in labels) and not _numeric(labels[-1])
+
+
+def _numeric(label: str) -> bool:
+    """As URLs have it: a last label like this makes the whole an address, `127.1` and `0x7f000001` too."""
+    return label.isdigit() or re.fullmatch(r"0x[0-9a-f]*", label) is not None
+
+
+def parse_pattern(text: str) -> Pattern | None:
+    if text == "*":
+        return text
+    if text.startswith("*."):
+        name = normal(text[2:])
+        return f"*.{name}" if name is not None else None
+    return normal(text)
+
+
+def matches(pattern: Pattern, name: str) -> bool:
+    """`name` in its normal form."""
+    if pattern == "*":
+        return True
+    return name.endswith(pattern[1:]) if pattern.startswith("*.") else name == pattern

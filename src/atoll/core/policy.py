@@ -1,0 +1,496 @@
+"""What a sandbox may reach, as its creator says it, and the verdict on one destination. Pure.
+
+A policy is checked once, when it is given (`parse`); from then on it is data. `judge` is the whole rule: the kernel's
+sets, the proxy and the resolver are made from the same fields and are compared with it in tests.
+
+Order: never reachable, then the operator's block list, then allow, then deny, then allowed. `0.0.0.0/0` means every
+destination, IPv6 too. An IPv6 address that carries an IPv4 one is judged as that one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from .blocklist import NOTHING_BLOCKED, BlockList
+from .errors import InvalidInput
+from .names import Pattern, is_name, matches, parse_pattern
+from .reach import EMBEDDINGS, NEVER_REACHABLE, Address, Network, is_never_reachable, plain
+
+ALL_TRAFFIC = "0.0.0.0/0"
+EVERYWHERE = ipaddress.ip_network(ALL_TRAFFIC)
+DEFAULT_DNS = ("8.8.8.8",)
+MAX_ENTRIES = 1000
+"""Of one list; a policy is copied into the kernel and into each answer about its sandbox."""
+MAX_DNS_SERVERS = 10
+MAX_RULE_DOMAINS, MAX_RULE_DOMAIN, MAX_HEADERS, MAX_HEADER_NAME, MAX_HEADER_VALUE = 10, 128, 20, 64, 2048
+MAX_PROXY_TEXT, MAX_CA = 255, 64 * 1024
+
+Wire = dict[str, Any]  # Any: JSON values
+
+
+class Dns(StrEnum):
+    AUTO = "auto"
+    """With allowed names, these names."""
+    OPEN = "open"
+    """With allowed names, every name, so that address rules on other ports can be used by name."""
+
+
+class Ech(StrEnum):
+    OUTER = "outer"
+    """A hello with an encrypted inner name is judged by its outer one, to whose servers it goes."""
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True)
+class EgressProxy:
+    """A SOCKS5 server that carries all TCP of a sandbox."""
+
+    host: str
+    port: int
+    username: str = ""
+    password: str = field(default="", repr=False)
+    tls: bool = False
+    server_name: str = ""
+    ca_cert: str = field(default="", repr=False)
+
+    @property
+    def address(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Headers that are set in each request for one name."""
+
+    name: str
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Policy:
+    internet_access: bool = True
+    """False is as good as `0.0.0.0/0` in `deny_out`."""
+    allow_networks: tuple[Network, ...] = ()
+    allow_names: tuple[Pattern, ...] = ()
+    deny_networks: tuple[Network, ...] = ()
+    dns: Dns = Dns.AUTO
+    dns_servers: tuple[str, ...] | None = None
+    """What the sandbox sees and who is asked for it; None: the installation's. Empty: nobody."""
+    ech: Ech = Ech.OUTER
+    inspect: bool = False
+    """Names are read on 80 and 443 although no rule needs them, for the log."""
+    transforms: tuple[Transform, ...] = ()
+    proxy: EgressProxy | None = None
+
+    @property
+    def denies_all(self) -> bool:
+        return not self.internet_access or EVERYWHERE in self.deny_networks
+
+    @property
+    def reads_names(self) -> bool:
+        """Whether connections to 80 and 443 that no address rule allows have to show a name first."""
+        return bool(self.allow_names or self.transforms or self.inspect)
+
+
+OPEN = Policy()
+CLOSED = Policy(internet_access=False)
+
+
+# ---- the verdict
+
+
+@dataclass(frozen=True)
+class Verdict:
+    allowed: bool
+    rule: str
+    """Which one, as the log shows it: `allow_out: *.example.com`, `never: link-local and metadata`."""
+
+
+NAMED_PORTS = {("tcp", 80): "http", ("tcp", 443): "tls"}
+"""Where a connection says a name that can be read."""
+DEFAULT_VERDICT = Verdict(True, "default")
+
+
+def judge(
+    policy: Policy,
+    address: Address,
+    protocol: str,
+    port: int,
+    name: str | None = None,
+    opened: Sequence[Network] = (),
+    blocked: BlockList = NOTHING_BLOCKED,
+) -> Verdict:
+    """`name`: what was read on a port of `NAMED_PORTS`; without one the address alone counts."""
+    address = plain(address)
+    return (
+        _never(address, opened)
+        or _blocked(blocked, address, protocol, port, name)
+        or _allowed_address(policy, address)
+        or (judge_name(policy, name) if name is not None and (protocol, port) in NAMED_PORTS else None)
+        or _denied(policy, address)
+        or DEFAULT_VERDICT
+    )
+
+
+def judge_name(policy: Policy, name: str) -> Verdict | None:
+    """What the allow list says of a name; None when it says nothing."""
+    found = next((pattern for pattern in policy.allow_names if matches(pattern, name)), None)
+    return Verdict(True, f"allow_out: {found}") if found is not None else None
+
+
+def judge_question(
+    policy: Policy, name: str, resolvers: Sequence[str], blocked: BlockList = NOTHING_BLOCKED
+) -> Verdict:
+    """Whether a name is resolved for a sandbox whose resolvers these are."""
+    if (entry := blocked.name(name)) is not None:
+        return Verdict(False, f"blocklist: {entry}")
+    if not policy.denies_all:
+        return DEFAULT_VERDICT
+    if not resolvers:
+        return Verdict(False, "dns_servers: none")
+    if opener := _opens_dns(policy, resolvers):
+        return Verdict(True, f"allow_out: {opener}")
+    if policy.allow_names and policy.dns is Dns.OPEN:
+        return Verdict(True, "dns: open")
+    return judge_name(policy, name) or _denied_all(policy)
+
+
+def _never(address: Address, opened: Sequence[Network]) -> Verdict | None:
+    if not is_never_reachable(address, opened):
+        return None
+    what = next((each.what for each in NEVER_REACHABLE if address in each.network), "not public")
+    return Verdict(False, f"never: {what}")
+
+
+def _blocked(blocked: BlockList, address: Address, protocol: str, port: int, name: str | None) -> Verdict | None:
+    entry = blocked.destination(address, protocol, port)
+    if entry is None and name is not None:
+        entry = blocked.name(name)
+    return Verdict(False, f"blocklist: {entry}") if entry is not None else None
+
+
+def _allowed_address(policy: Policy, address: Address) -> Verdict | None:
+    found = _first(policy.allow_networks, address)
+    return Verdict(True, f"allow_out: {entry_text(found)}") if found is not None else None
+
+
+def _denied(policy: Policy, address: Address) -> Verdict | None:
+    if not policy.internet_access:
+        return _denied_all(policy)
+    found = _first(policy.deny_networks, address)
+    return Verdict(False, f"deny_out: {entry_text(found)}") if found is not None else None
+
+
+def _denied_all(policy: Policy) -> Verdict:
+    return Verdict(False, f"deny_out: {ALL_TRAFFIC}" if policy.internet_access else "internet_access: false")
+
+
+def _opens_dns(policy: Policy, resolvers: Sequence[str]) -> str | None:
+    for resolver in resolvers:
+        found = _first(policy.allow_networks, ipaddress.ip_address(resolver))
+        if found is not None:
+            return entry_text(found)
+    return None
+
+
+def _first(networks: Sequence[Network], address: Address) -> Network | None:
+    return next((network for network in networks if network == EVERYWHERE or address in network), None)
+
+
+def entry_text(network: Network) -> str:
+    """As it was written, or nearly: one address has no prefix."""
+    single = network.prefixlen == network.max_prefixlen
+    return str(network.network_address) if single else str(network)
+
+
+# ---- reading what a caller gives
+
+
+def parse(given: Mapping[str, Any], internet_access: bool = True) -> Policy:
+    """`given` has our own field names (a dialect translates its own): `allow_out`, `deny_out`, `rules`,
+    `egress_proxy`, `dns_servers`, `dns`, `ech`, `inspect`. Absent and None are the same; others are not looked at.
+
+    Raises InvalidInput; the messages are those that clients match on.
+    """
+    allow_networks, allow_names = _parse_allowed(_list(given, "allow_out"))
+    deny_networks = _parse_denied(_list(given, "deny_out"))
+    policy = Policy(
+        internet_access=internet_access,
+        allow_networks=allow_networks,
+        allow_names=allow_names,
+        deny_networks=deny_networks,
+        dns=_choice(given, "dns", Dns, Dns.AUTO),
+        dns_servers=_parse_dns_servers(given.get("dns_servers")),
+        ech=_choice(given, "ech", Ech, Ech.OUTER),
+        inspect=_flag(given, "inspect"),
+        transforms=_parse_rules(given.get("rules")),
+        proxy=_parse_proxy(given.get("egress_proxy")),
+    )
+    if policy.allow_names and not policy.denies_all:
+        raise InvalidInput(
+            "When specifying allowed domains in allow out, you must include 'ALL_TRAFFIC' in deny out to block all "
+            "other traffic.",
+            field="allow_out",
+        )
+    return policy
+
+
+def to_wire(policy: Policy) -> Wire:
+    """Everything, secrets too; `from_wire` reads it back. For the node's own keeping."""
+    return {"internet_access": policy.internet_access, **given_form(policy, secrets=True)}
+
+
+def from_wire(data: Mapping[str, Any]) -> Policy:
+    return parse(data, data.get("internet_access") is not False)
+
+
+def given_form(policy: Policy, secrets: bool = False) -> Wire:
+    """As it was given, defaults left out. The proxy's password and certificate come back with `secrets` only."""
+    form: Wire = {
+        "allow_out": [entry_text(network) for network in policy.allow_networks] + list(policy.allow_names),
+        "deny_out": [entry_text(network) for network in policy.deny_networks],
+        "rules": {each.name: [{"transform": {"headers": dict(each.headers)}}] for each in policy.transforms},
+        "dns": policy.dns.value if policy.dns is not Dns.AUTO else None,
+        "ech": policy.ech.value if policy.ech is not Ech.OUTER else None,
+        "inspect": policy.inspect,
+        "egress_proxy": _proxy_form(policy.proxy, secrets) if policy.proxy else None,
+    }
+    form = {name: value for name, value in form.items() if value}
+    if policy.dns_servers is not None:
+        form["dns_servers"] = list(policy.dns_servers)
+    return form
+
+
+def _proxy_form(proxy: EgressProxy, secrets: bool) -> Wire:
+    form: Wire = {"address": proxy.address}
+    if proxy.username:
+        form["username"] = proxy.username
+    if proxy.password and secrets:
+        form["password"] = proxy.password
+    if proxy.tls:
+        form["tls"] = {"enabled": True, "server_name": proxy.server_name or None}
+        if proxy.ca_cert and secrets:
+            form["tls"]["ca_cert"] = proxy.ca_cert
+    return form
+
+
+def _list(given: Mapping[str, Any], name: str) -> list[str]:
+    value = given.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+        raise InvalidInput(f"{name} is not a list of strings", field=name)
+    if len(value) > MAX_ENTRIES:
+        raise InvalidInput(f"{name} has more than {MAX_ENTRIES} entries", field=name)
+    return [ALL_TRAFFIC if entry == "ALL_TRAFFIC" else entry for entry in value]
+
+
+def _parse_allowed(entries: Sequence[str]) -> tuple[tuple[Network, ...], tuple[Pattern, ...]]:
+    networks: dict[Network, None] = {}
+    names: dict[Pattern, None] = {}
+    for entry in entries:
+        network, pattern = _network(entry), parse_pattern(entry)
+        if network is not None:
+            networks[network] = None
+        elif pattern is not None:
+            names[pattern] = None
+        else:
+            raise InvalidInput(f"invalid allowed address {entry[:256]}", field="allow_out")
+    return tuple(networks), tuple(names)
+
+
+def _parse_denied(entries: Sequence[str]) -> tuple[Network, ...]:
+    networks: dict[Network, None] = {}
+    for entry in entries:
+        network = _network(entry)
+        if network is None or (network.prefixlen == network.max_prefixlen and int(network.network_address) == 0):
+            raise InvalidInput(f"invalid denied CIDR {entry[:256]}", field="deny_out")
+        networks[network] = None
+    return tuple(networks)
+
+
+def _network(entry: str) -> Network | None:
+    """Bits behind the prefix do not count. A network of addresses that carry IPv4 ones is the one of those."""
+    if not entry.isascii() or "%" in entry or entry != entry.strip():
+        return None
+    try:
+        network = ipaddress.ip_network(entry, strict=False)
+    except ValueError:
+        return None
+    if isinstance(network, ipaddress.IPv6Network):
+        for each in EMBEDDINGS:
+            if network.prefixlen >= each.prefix.prefixlen and network.subnet_of(each.prefix):
+                inside = each.inside(network.network_address)
+                bits = min(network.prefixlen - each.prefix.prefixlen, 32)
+                return ipaddress.IPv4Network((int(inside or 0), bits), strict=False)
+    return network
+
+
+def _choice(given: Mapping[str, Any], name: str, kind: type[StrEnum], default: Any) -> Any:  # Any: a member of `kind`
+    value = given.get(name)
+    if value is None:
+        return default
+    try:
+        return kind(value)
+    except ValueError:
+        words = " or ".join(repr(member.value) for member in kind)
+        raise InvalidInput(f"{name} is {words}", field=name) from None
+
+
+def _flag(given: Mapping[str, Any], name: str) -> bool:
+    value = given.get(name)
+    if value is None or isinstance(value, bool):
+        return value is True
+    raise InvalidInput(f"{name} is true or false", field=name)
+
+
+def _parse_dns_servers(value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) > MAX_DNS_SERVERS:
+        raise InvalidInput(f"dns_servers is a list of up to {MAX_DNS_SERVERS} IPv4 addresses", field="dns_servers")
+    return tuple(dict.fromkeys(_dns_server(entry) for entry in value))
+
+
+def _dns_server(entry: Any) -> str:
+    try:
+        return str(ipaddress.IPv4Address(entry if isinstance(entry, str) else ""))
+    except ValueError:
+        raise InvalidInput(f"invalid DNS server {str(entry)[:64]}: an IPv4 address is", field="dns_servers") from None
+
+
+# ---- header rules
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")
+_PLACEHOLDER = re.compile(r"\$\{e2b\.(?:identity\.tokens|secrets)\.[A-Za-z0-9_-]{1,128}\}")
+UNSETTABLE = {
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+}
+"""Headers that say where a request ends or whom it is for."""
+
+
+def _parse_rules(value: Any) -> tuple[Transform, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, dict):
+        raise InvalidInput("rules is an object of domain names", field="rules")
+    if len(value) > MAX_RULE_DOMAINS:
+        raise InvalidInput(f"Network rules can have at most {MAX_RULE_DOMAINS} domains.", field="rules")
+    found = (_transform(domain, entries) for domain, entries in value.items())
+    transforms = tuple(each for each in found if each.headers)
+    if len({each.name for each in transforms}) != len(transforms):
+        raise InvalidInput("rules names a domain twice", field="rules")
+    return transforms
+
+
+def _transform(domain: Any, entries: Any) -> Transform:
+    name = parse_pattern(domain) if isinstance(domain, str) and len(domain) <= MAX_RULE_DOMAIN else None
+    if name is None or not is_name(name):
+        shown = str(domain)[:MAX_RULE_DOMAIN]
+        raise InvalidInput(f'Rule domain "{shown}" is not a valid domain name.', field="rules")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise InvalidInput(f'The rules of "{name}" are not a list of objects.', field="rules")
+    given = [entry["transform"] for entry in entries if entry.get("transform") is not None]
+    if len(given) > 1:
+        raise InvalidInput(f'Rule domain "{name}" has more than one transform.', field="rules")
+    return Transform(name, _headers(name, given[0] if given else {}))
+
+
+def _headers(name: str, transform: Any) -> tuple[tuple[str, str], ...]:
+    headers = transform.get("headers") if isinstance(transform, dict) else transform
+    if headers is None:
+        return ()
+    if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
+        raise InvalidInput(f'The headers for "{name}" are not an object of strings.', field="rules")
+    if len(headers) > MAX_HEADERS:
+        raise InvalidInput(f"Network transform can have at most {MAX_HEADERS} headers.", field="rules")
+    for header, text in headers.items():
+        _check_header(header, text)
+    if len({header.lower() for header in headers}) != len(headers):
+        raise InvalidInput(f'The headers for "{name}" name one twice.', field="rules")
+    return tuple(headers.items())
+
+
+def _check_header(header: str, text: str) -> None:
+    if len(header) > MAX_HEADER_NAME or not _TOKEN.fullmatch(header):
+        raise InvalidInput(f'Network transform header name "{header[:MAX_HEADER_NAME]}" is not valid.', field="rules")
+    if header.lower() in UNSETTABLE:
+        raise InvalidInput(f'Network transform header "{header}" cannot be set: it frames the request.', field="rules")
+    if len(text.encode(errors="replace")) > MAX_HEADER_VALUE or not _VALUE.fullmatch(text):
+        raise InvalidInput(f'Network transform header "{header}" has a value that is not valid.', field="rules")
+    rest = _PLACEHOLDER.sub("", text)
+    if "${e2b." in rest:
+        raise InvalidInput("Network transform header contains a malformed E2B placeholder.", field="rules")
+    if rest != text:
+        raise InvalidInput(
+            f'Network transform header "{header}" refers to a secret or an identity that this installation does '
+            "not have.",
+            field="rules",
+        )
+
+
+# ---- the SOCKS5 server
+
+
+def _parse_proxy(value: Any) -> EgressProxy | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise _bad_proxy("it is an object with an address")
+    host, port = _host_and_port(value.get("address"))
+    username, password = _proxy_text(value, "username"), _proxy_text(value, "password")
+    if password and not username:
+        raise _bad_proxy("a password needs a username")
+    tls = value.get("tls") or {}
+    if not isinstance(tls, dict):
+        raise _bad_proxy("tls is an object")
+    return EgressProxy(
+        host=host,
+        port=port,
+        username=username,
+        password=password,
+        tls=tls.get("enabled") is True,
+        server_name=_proxy_text(tls, "server_name"),
+        ca_cert=_proxy_text(tls, "ca_cert", MAX_CA),
+    )
+
+
+def _host_and_port(address: Any) -> tuple[str, int]:
+    host, colon, port = address.rpartition(":") if isinstance(address, str) else ("", "", "")
+    bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if bracketed else host
+    network = _network(host) if "/" not in host else None
+    name = parse_pattern(host)
+    if not colon or bracketed != (":" in host) or (network is None and (name is None or not is_name(name))):
+        raise _bad_proxy("the address is not host:port")
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
+        raise _bad_proxy("the port is not a number from 1 to 65535")
+    return host.lower(), int(port)
+
+
+def _proxy_text(value: Mapping[str, Any], name: str, longest: int = MAX_PROXY_TEXT) -> str:
+    text = value.get(name)
+    if text is None:
+        return ""
+    if not isinstance(text, str) or len(text.encode(errors="replace")) > longest:
+        raise _bad_proxy(f"{name} is a text of up to {longest} bytes")
+    return text
+
+
+def _bad_proxy(why: str) -> InvalidInput:
+    return InvalidInput(f"Invalid egress proxy config: {why}", field="egress_proxy")
