@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from docker_reference import docker
+from egress import bench_egress
 from plain_client import Api
 from streams import bench_streams
 from transfers import bench_files
@@ -37,6 +38,8 @@ PANDAS = "import pandas as pd; print(pd.DataFrame({'a': [1, 1, 2], 'b': [3, 4, 5
 @dataclass
 class Report:
     metrics: dict[str, dict[str, object]] = field(default_factory=dict)
+    missed: list[str] = field(default_factory=list)
+    """Targets."""
 
     def add(self, name: str, samples_ms: list[float], reference: str | None = None) -> None:
         for suffix, value in (("p50", statistics.median(samples_ms)), ("p99", percentile(samples_ms, 99))):
@@ -47,6 +50,42 @@ class Report:
                 entry["ratio"] = round(value / float(str(other["value"])), 3)
             self.metrics[f"{name}.{suffix}"] = entry
         print_line(name, self.metrics[f"{name}.p50"], self.metrics[f"{name}.p99"])
+
+    def put(
+        self,
+        name: str,
+        samples: list[float],
+        unit: str,
+        reference: list[float] | None = None,
+        at_least: float | None = None,
+        at_most: float | None = None,
+    ) -> None:
+        """Medians, also of a reference's samples, taken in turns with these; the ratio is the median of the pairs'.
+        A target is for the ratio, or for the value where there is no reference."""
+        judged = statistics.median(samples)
+        entry: dict[str, object] = {"value": round(judged, 3), "unit": unit, "samples": len(samples)}
+        entry["p95"] = round(percentile(samples, 95), 3)
+        if reference is not None:
+            other = statistics.median(reference)
+            entry |= {"reference": round(other, 3), "reference_p95": round(percentile(reference, 95), 3)}
+            judged = statistics.median(ours / theirs for ours, theirs in zip(samples, reference, strict=True))
+            entry["ratio"] = round(judged, 3)
+        self._judge(name, entry, judged, at_least, at_most)
+
+    def need(self, name: str, value: float, unit: str, at_most: float) -> None:
+        self._judge(name, {"value": round(value, 3), "unit": unit}, value, None, at_most)
+
+    def _judge(
+        self, name: str, entry: dict[str, object], value: float, at_least: float | None, at_most: float | None
+    ) -> None:
+        met = (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
+        if at_least is not None or at_most is not None:
+            entry |= {"target": f"≥ {at_least:g}" if at_least is not None else f"≤ {at_most:g}", "met": met}
+        if not met:
+            self.missed.append(name)
+        self.metrics[name] = entry
+        told = "".join(f"   {key} {entry[key]}" for key in ("p95", "reference", "ratio", "target") if key in entry)
+        print(f"{name:64} {entry['value']:>9} {entry['unit']}{told}{'' if met else '   MISSED'}", flush=True)
 
 
 def percentile(samples: list[float], percent: int) -> float:
@@ -161,32 +200,52 @@ def machine() -> dict[str, object]:
     }
 
 
-def main() -> None:
+def bench_references(report: Report, server: Installation, arguments: argparse.Namespace) -> None:
+    bench_bwrap(report, arguments.count)
+    if not arguments.no_docker:
+        bench_docker(report, max(5, arguments.count // 4), template_layers(server, "base"))
+
+
+Part = Callable[[Report, Installation, argparse.Namespace], None]
+PARTS: dict[str, tuple[str, Part]] = {
+    "references": ("references", bench_references),
+    "http": (
+        "Atoll through a plain HTTP client",
+        lambda report, server, given: bench_http(report, server, given.count),
+    ),
+    "hopx": ("Atoll through hopx-ai", lambda report, server, given: bench_hopx(report, server, given.count)),
+    "files": ("files", lambda report, server, given: bench_files(report, server, max(5, given.count // 4))),
+    "streams": ("streams", lambda report, server, given: bench_streams(report, server)),
+    "egress": ("the way out", lambda report, server, given: bench_egress(report, server.places.data)),
+}
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"only these of {', '.join(PARTS)}")
     parser.add_argument("--count", type=int, default=50, help="samples per metric (warm calls take more)")
     parser.add_argument("--no-docker", action="store_true", help="leave the Docker reference out")
-    parser.add_argument("--write-page", action="store_true", help="put the table into docs/performance.md")
+    parser.add_argument("--write-page", action="store_true", help="put the tables into docs/performance.md")
     arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
     report = Report()
     with Installation(data_dir(), show=True) as server:
-        with explained("references"):
-            bench_bwrap(report, arguments.count)
-            if not arguments.no_docker:
-                bench_docker(report, max(5, arguments.count // 4), template_layers(server, "base"))
-        with explained("Atoll through a plain HTTP client"):
-            bench_http(report, server, arguments.count)
-        with explained("Atoll through hopx-ai"):
-            bench_hopx(report, server, arguments.count)
-        with explained("files"):
-            bench_files(report, server, max(5, arguments.count // 4))
-        with explained("streams"):
-            bench_streams(report, server)
+        for name in arguments.parts or PARTS:
+            title, part = PARTS[name]
+            with explained(title):
+                part(report, server, arguments)
     RESULTS.parent.mkdir(exist_ok=True)
-    document = {"date": time.strftime("%Y-%m-%d"), "machine": machine(), "metrics": report.metrics}
-    RESULTS.write_text(json.dumps(document, indent=1) + "\n")
+    before = json.loads(RESULTS.read_text())["metrics"] if arguments.parts and RESULTS.exists() else {}
+    metrics = {**before, **report.metrics}
+    document = {"date": time.strftime("%Y-%m-%d"), "machine": machine(), "metrics": metrics}
+    RESULTS.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     print(f"\nwritten to {RESULTS.relative_to(HERE.parent)}")
     if arguments.write_page:
         write_page(document)
+    for name in report.missed:
+        print(f"not reached: {name}")
+    return 1 if report.missed else 0
 
 
 def write_page(document: dict[str, Any]) -> None:
@@ -198,10 +257,19 @@ def write_page(document: dict[str, Any]) -> None:
         p50, p99 = metrics[f"{name}.p50"], metrics[f"{name}.p99"]
         against = f"{p50['ratio']} × {p50['reference']}" if "ratio" in p50 else "(a reference)"
         rows.append(f"| {name} | {p50['value']} | {p99['value']} | {p50['samples']} | {against} |")
+    if egress := [_egress_row(name, entry) for name, entry in metrics.items() if name.startswith("egress: ")]:
+        rows += ["", "The way out, beside a path of as many links and hops without Atoll:", ""]
+        rows += ["| what | median | p95 | without Atoll | ratio | target |", "|---|---|---|---|---|---|", *egress]
     before, _, rest = PAGE.read_text().partition(MARKS[0])
     after = rest.partition(MARKS[1])[2]
     PAGE.write_text("\n".join([before + MARKS[0], *rows, MARKS[1] + after]))
     print(f"written to {PAGE.relative_to(HERE.parent)}")
+
+
+def _egress_row(name: str, entry: dict[str, Any]) -> str:
+    cells = [f"{entry['value']} {entry['unit']}", *(entry.get(key, "") for key in ("p95", "reference", "ratio"))]
+    target = f"{entry['target']}{'' if entry['met'] else ' (missed)'}" if "target" in entry else ""
+    return f"| {name.removeprefix('egress: ')} | " + " | ".join(map(str, [*cells, target])) + " |"
 
 
 if __name__ == "__main__":

@@ -31,8 +31,8 @@ class Api:
         self.control = Connection(server.url, {"X-API-Key": server.api_key})
         self.connection: Connection | None = None
 
-    def create(self, template: str) -> SandboxClient:
-        return SandboxClient(self, self.control.call("POST", "/v1/sandboxes", {"template_name": template}))
+    def create(self, template: str, **more: object) -> SandboxClient:
+        return SandboxClient(self, self.control.call("POST", "/v1/sandboxes", {"template_name": template, **more}))
 
 
 class SandboxClient:
@@ -47,6 +47,9 @@ class SandboxClient:
     def command(self, command: str) -> dict[str, object]:
         body = {"command": "bash", "args": ["-c", command], "timeout": 60, "workdir": "/workspace"}
         return self.agent.call("POST", f"/s/{self.id}/commands/run", body)
+
+    def set_network(self, network: dict[str, object]) -> None:
+        self.api.control.call("PUT", f"/v1/sandboxes/{self.id}/network", network)
 
     def kill(self) -> None:
         self.api.control.call("DELETE", f"/v1/sandboxes/{self.id}")

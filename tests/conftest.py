@@ -12,6 +12,7 @@ from atoll.testing.installation import Installation, borrow_templates
 from atoll.testing.internet import Internet
 from long_run import LongRun
 from names import DOMAIN, Resolver
+from reaching import NARROW_MBIT
 from stack import Stack, templates_dir
 
 SKIPS = {
@@ -69,7 +70,7 @@ def internet() -> Iterator[Internet]:
     """Reached by the sandboxes of `online` alone."""
     with Internet() as made:
         yield made
-        assert made.escaped() == 0
+        assert made.escaped() == 0, made.escapes()
 
 
 @pytest.fixture(scope="session")
@@ -77,8 +78,21 @@ def online(stack, internet, tmp_path_factory) -> Iterator[Stack]:
     """An Atoll whose sandboxes have a way out, into the small internet."""
     data = tmp_path_factory.mktemp("online")
     borrow_templates(templates_dir(), data)
-    flags = ("--uplink", internet.uplink, "--callback-ca", str(internet.ca_file))
+    authority = str(internet.ca_file)
+    flags = ("--uplink", internet.uplink, "--callback-ca", authority, "--egress-ca", authority)
     with Installation(data, "--templates", "code-interpreter", *flags) as installation:
         made = Stack(installation)
+        yield made
+        made.client.close()
+
+
+@pytest.fixture(scope="session")
+def named_online(stack, internet, tmp_path_factory) -> Iterator[Stack]:
+    """Another one, whose sandboxes have names below a domain, and a narrow link each."""
+    data = tmp_path_factory.mktemp("named-online")
+    borrow_templates(templates_dir(), data)
+    flags = ("--uplink", internet.uplink, "--domain", DOMAIN, "--egress-mbit", str(NARROW_MBIT))
+    with Installation(data, "--templates", "code-interpreter", *flags) as installation:
+        made = Stack(installation, by_address=True)
         yield made
         made.client.close()

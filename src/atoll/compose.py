@@ -19,7 +19,7 @@ import re
 import ssl
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -27,8 +27,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from atoll.core.check import Check
 from atoll.core.errors import InvalidInput, NotFound
-from atoll.core.reach import parse_open_ranges
-from atoll.core.settings import Clocks, EdgeSettings, NodeSettings, Places, Reserves, ServerSettings, TlsFiles
+from atoll.core.nameservers import parse_nameservers
+from atoll.core.reach import Network, parse_open_ranges
+from atoll.core.settings import (
+    Clocks,
+    EdgeSettings,
+    EgressSettings,
+    NodeSettings,
+    Places,
+    Reserves,
+    ServerSettings,
+    TlsFiles,
+)
 from atoll.core.template import Template
 from atoll.core.uplink import NO_UPLINK, Uplink, Way, parse_uplink
 
@@ -86,6 +96,12 @@ SETTINGS = (
         "WAY",
     ),
     Setting("open_ranges", "", "Internal networks that sandboxes may reach all the same: 10.1.0.0/16,…", "NETWORKS"),
+    Setting("nameservers", "8.8.8.8,1.1.1.1", "Who resolves names for sandboxes; host: what resolv.conf says.", "IPS"),
+    Setting("egress_rate", "100", "New connections of a sandbox per second; 0: any number.", "NUMBER"),
+    Setting("egress_burst", "500", "New connections of a sandbox at once, after a pause.", "NUMBER"),
+    Setting("egress_mbit", "0", "Bandwidth of a sandbox, out and in, in Mbit/s; 0: no limit.", "NUMBER"),
+    Setting("egress_log_mib", "1024", "Disk for the logs of all outbound traffic, in MiB.", "NUMBER"),
+    Setting("egress_ca", "", "Certificates (PEM) to trust beside the system's where rules change requests.", "FILE"),
     Setting("callback_ca", "", "Certificates (PEM) to trust beside the system's when results go to a URL.", "FILE"),
     Setting("domain", "", "Give every sandbox and port a name below it; its DNS wildcard is yours to set.", "NAME"),
     Setting("tls", "", "auto: own authority and certificate; files: yours; off. With a domain: auto.", "MODE"),
@@ -98,6 +114,8 @@ BY_NAME = {setting.name: setting for setting in SETTINGS}
 TRUE = frozenset(("1", "true", "yes", "on"))
 DEFAULT_PORTS = {"http": None, "https": 443}
 MAX_DOMAIN = 200  # a port, an id and a region stand before it in a name of 253
+MAX_NUMBER = 1_000_000
+RESOLV_CONF = Path("/etc/resolv.conf")
 _DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -123,6 +141,7 @@ class Config:
     uplink: Uplink = NO_UPLINK
     open_ranges: str = ""
     callback_ca: Path | None = None
+    egress: EgressSettings = field(default_factory=EgressSettings)
 
     def server(self, public_url: str) -> ServerSettings:
         return ServerSettings(
@@ -140,6 +159,7 @@ class Config:
             warm=self.templates,
             uplink=self.uplink,
             open_ranges=self.open_ranges,
+            egress=self.egress,
         )
 
     def edge(self, port: int, listen_fd: int) -> EdgeSettings:
@@ -191,13 +211,15 @@ def read_config(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> 
     domain = parse_domain(values["domain"])
     tls, tls_files = read_tls(values, domain)
     insecure_http = values["insecure_http"].lower() in TRUE
+    places = read_places(flags, environ)
+    opened = _checked("open_ranges", values, parse_open_ranges)
     if not is_loopback(host) and tls is TlsMode.OFF and not insecure_http:
         raise InvalidInput(
             f"{host} is reachable from other machines and the listener speaks plain HTTP: give it --domain and --tls, "
             "put a TLS proxy in front of 127.0.0.1, or say --insecure-http"
         )
     return Config(
-        places=read_places(flags, environ),
+        places=places,
         host=host,
         port=port,
         region=_name("region", values["region"]),
@@ -213,9 +235,35 @@ def read_config(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> 
         tls_files=tls_files,
         insecure_http=insecure_http,
         uplink=_checked("uplink", values, parse_uplink),
-        open_ranges=",".join(map(str, _checked("open_ranges", values, parse_open_ranges))),
+        open_ranges=",".join(map(str, opened)),
         callback_ca=_checked("callback_ca", values, parse_authorities),
+        egress=read_egress(values, domain, places.tls / "ca.pem" if tls is TlsMode.AUTO else None, opened),
     )
+
+
+def read_egress(
+    values: Mapping[str, str], domain: str | None, own_authority: Path | None, opened: tuple[Network, ...]
+) -> EgressSettings:
+    rate, burst = _number("egress_rate", values), _number("egress_burst", values)
+    if rate and not burst:
+        raise _wrong("egress_burst", values["egress_burst"], "1 or more; --egress-rate 0 switches the limit off")
+    authorities = (_checked("egress_ca", values, parse_authorities), own_authority)
+    return EgressSettings(
+        nameservers=_checked("nameservers", values, lambda text: parse_nameservers(text, opened, _resolv_conf)),
+        rate=rate,
+        burst=burst,
+        mbit=_number("egress_mbit", values),
+        log_mib=_number("egress_log_mib", values, least=1),
+        domain=domain,
+        authorities=tuple(path for path in authorities if path is not None),
+    )
+
+
+def _resolv_conf() -> str:
+    try:
+        return RESOLV_CONF.read_text()
+    except OSError as error:
+        raise InvalidInput(f"{RESOLV_CONF} cannot be read: {error.strerror}") from error
 
 
 def parse_listen(text: str) -> tuple[str, int]:
@@ -274,6 +322,13 @@ def _seconds(name: str, values: Mapping[str, str]) -> int:
     text = values[name]
     if not (text.isascii() and text.isdigit()):
         raise _wrong(name, text, "whole seconds, 0 switches it off")
+    return int(text)
+
+
+def _number(name: str, values: Mapping[str, str], least: int = 0) -> int:
+    text = values[name]
+    if not (text.isascii() and text.isdigit() and least <= int(text) <= MAX_NUMBER):
+        raise _wrong(name, text, f"a whole number from {least} to {MAX_NUMBER}")
     return int(text)
 
 
@@ -336,7 +391,9 @@ def open_keys(places: Places) -> Iterator[Keys]:
     from atoll.control.clock import SystemClock
     from atoll.control.journal import Journal
     from atoll.control.keys import Keys
+    from atoll.control.tokens import load_or_make_key
     from atoll.store.engine import migrate, sqlite
+    from atoll.store.seal import Seal
     from atoll.store.sql import SqlStore
 
     if not places.data.is_dir():
@@ -344,7 +401,7 @@ def open_keys(places: Places) -> Iterator[Keys]:
     engine = sqlite(places.database)
     try:
         migrate(engine)
-        store, clock = SqlStore(engine), SystemClock()
+        store, clock = SqlStore(engine, Seal(load_or_make_key(places.seal_key))), SystemClock()
         yield Keys(store, clock, Journal(store, clock))
     finally:
         engine.dispose()
@@ -413,7 +470,13 @@ def decode_node(data: Json) -> NodeSettings:
         warm=tuple(data["warm"]),
         uplink=Uplink(Way(data["uplink"]["way"]), data["uplink"]["name"]),
         open_ranges=data["open_ranges"],
+        egress=decode_egress(data["egress"]),
     )
+
+
+def decode_egress(data: Json) -> EgressSettings:
+    authorities = tuple(map(Path, data["authorities"]))
+    return EgressSettings(**{**data, "nameservers": tuple(data["nameservers"]), "authorities": authorities})
 
 
 def decode_server(data: Json) -> ServerSettings:
@@ -459,10 +522,16 @@ def _edge_reads(settings: EdgeSettings) -> tuple[Path, ...]:
     return own + ((settings.callback_ca,) if settings.callback_ca else ())
 
 
+def _edge_writes(settings: EdgeSettings) -> tuple[Path, ...]:
+    place = settings.places.ingress_socket.parent
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return (place,)
+
+
 ROLES: dict[str, Role] = {
     "node": Role(decode_node, _run_node, privileged=True),
     "server": Role(decode_server, _run_server, privileged=False, writes=_server_writes),
-    "edge": Role(decode_edge, _run_edge, privileged=False, reads=_edge_reads),
+    "edge": Role(decode_edge, _run_edge, privileged=False, reads=_edge_reads, writes=_edge_writes),
 }
 
 

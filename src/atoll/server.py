@@ -23,12 +23,13 @@ from atoll.control.routes import Routes
 from atoll.control.services import Services, build
 from atoll.control.tokens import load_or_make_key
 from atoll.core.settings import ServerSettings
-from atoll.dialects import internal
+from atoll.dialects import egress, internal
 from atoll.dialects.hopx import render
 from atoll.dialects.hopx.routes import router as hopx
 from atoll.dialects.http import RequestScope, handle_errors
 from atoll.rpc import listening_socket
 from atoll.store.engine import migrate, sqlite
+from atoll.store.seal import Seal
 from atoll.store.sql import SqlStore
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ def create_app(
     app.state.is_ready = is_ready
     handle_errors(app, render.error)
     app.include_router(hopx)
+    app.include_router(egress.router)
     app.include_router(internal.router)
     return RequestScope(app)
 
@@ -68,13 +70,15 @@ async def running(settings: ServerSettings) -> AsyncIterator[tuple[Services, ASG
     async with contextlib.AsyncExitStack() as stack:
         engine = sqlite(places.database)
         migrate(engine)
-        store = SqlStore(engine)
+        store = SqlStore(engine, Seal(load_or_make_key(places.seal_key)))
         stack.callback(store.close)
         here = Here(places.node_socket, store, clock)
         services = build(store, here, clock, load_or_make_key(places.token_key), settings.clocks)
         await services.keys.ensure_first(places.first_key)
         await services.load()
-        for loop in (here.run(services.node_connected, services.sandboxes.exited), services.reaper.run()):
+        sandboxes = services.sandboxes
+        keeping = here.run(services.node_connected, sandboxes.exited, sandboxes.punished)
+        for loop in (keeping, services.reaper.run()):
             stack.push_async_callback(_end, asyncio.create_task(loop))
         yield services, create_app(services, settings.public_url, lambda: here.connected, settings.domain)
 

@@ -26,6 +26,7 @@ from atoll import compose
 from atoll.core.errors import AtollError, Conflict, Unavailable
 from atoll.core.settings import Places
 from atoll.listening import wait_listening
+from atoll.node.backoff import Backoff
 from atoll.node.launcher_process import python_command, python_environment
 from atoll.rpc import RpcClient
 
@@ -35,25 +36,9 @@ READY_TIMEOUT_S = 60.0
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 15.0
 STOP_ALL_TIMEOUT_S = 120.0
-SETTLED_S = 30.0
-MAX_DELAY_S = 30.0
 ASK_AGAIN_S = 0.02
 RENEW_EVERY_S = 12 * 3600.0
 BACKLOG = 1024
-
-
-class Backoff:
-    """At once, then after 1, 2, 4 … s; back to the start after half a minute of life."""
-
-    def __init__(self) -> None:
-        self._next_s = 0.0
-
-    def after(self, lived_s: float) -> float:
-        if lived_s >= SETTLED_S:
-            self._next_s = 0.0
-        delay_s = self._next_s
-        self._next_s = min(max(1.0, delay_s * 2), MAX_DELAY_S)
-        return delay_s
 
 
 @dataclass(frozen=True)
@@ -361,16 +346,17 @@ def publish(config: compose.Config, url: str, here: str) -> None:
 
 
 def withdraw(places: Places) -> None:
-    """RUN goes with the installation, but for a log that says something; not while a launcher or a sandbox lives."""
+    """RUN goes with the installation, but for logs that say something; not while a launcher or a sandbox lives."""
     (places.run / compose.URL_FILE).unlink(missing_ok=True)
-    if _somebody_listens(places.launcher_socket) or any((places.run / "launcher").glob("*.json")):
+    living = any(_somebody_listens(path) for path in (places.launcher_socket, places.egress_socket))
+    if living or any((places.run / "launcher").glob("*.json")):
         return
-    log_file = places.run / "launcher.log"
-    told = log_file.read_bytes() if log_file.exists() else b""
+    logs = {path: path.read_text(errors="replace") for path in places.run.glob("*.log")}
     shutil.rmtree(places.run, ignore_errors=True)
-    if told:
-        places.run.mkdir(mode=0o700, exist_ok=True)
-        write_private(log_file, told.decode(errors="replace"))
+    for path, told in logs.items():
+        if told:
+            places.run.mkdir(mode=0o700, exist_ok=True)
+            write_private(path, told)
 
 
 def _somebody_listens(path: Path) -> bool:

@@ -171,10 +171,17 @@ print((time.perf_counter() - before) * 1000)
 
 def test_without_internet_access_everything_is_refused_at_once(closed):
     addresses = [net.WEB["example.com"], *net.RESOLVERS, net.METADATA]
-    for outcomes in attempts(closed, [(address, 53) for address in addresses]).values():
+    for outcomes in attempts(closed, [(address, net.ECHO_PORT) for address in addresses]).values():
         for outcome, took_ms in outcomes:
             assert outcome in REFUSED
             assert took_ms < REFUSED_WITHIN_MS
+
+
+def test_whoever_is_asked_for_names_it_is_our_resolver_that_hears_it(internet, closed):
+    """It answers on port 53 of every address, so that a refusal is heard at once."""
+    before = [internet.packets(resolver) for resolver in net.RESOLVERS]
+    attempts(closed, [(resolver, 53) for resolver in net.RESOLVERS], timeout_s=0.5)
+    assert [internet.packets(resolver) for resolver in net.RESOLVERS] == before
 
 
 def test_a_socket_bound_to_the_link_is_no_way_around(internet, closed):

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from atoll import compose
 from atoll.core.errors import InvalidInput, NotFound
-from atoll.core.settings import Clocks, Places, TlsFiles
+from atoll.core.settings import Clocks, EgressSettings, Places, TlsFiles
 
 
 def test_defaults_serve_loopback_only() -> None:
@@ -159,3 +160,49 @@ def test_keys_without_an_installation_are_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="atoll up"), compose.open_keys(places):
         pass
     assert not places.data.exists()
+
+
+def test_the_node_is_told_how_outbound_traffic_is_looked_after(tmp_path: Path) -> None:
+    flags = {
+        "data_dir": str(tmp_path),
+        "nameservers": "9.9.9.9",
+        "egress_rate": "7",
+        "egress_burst": "8",
+        "egress_mbit": "9",
+        "egress_log_mib": "10",
+        "domain": "boxes.example",
+    }
+    settings = compose.read_config(flags, {"ATOLL_EGRESS_RATE": "1"}).node()
+    assert settings.egress == EgressSettings(
+        nameservers=("9.9.9.9",),
+        rate=7,
+        burst=8,
+        mbit=9,
+        log_mib=10,
+        domain="boxes.example",
+        authorities=(tmp_path / "tls" / "ca.pem",),
+    )
+    assert compose.decode_node(json.loads(compose.encode_settings(settings))) == settings
+
+
+@pytest.mark.parametrize(
+    ("flag", "text"),
+    [
+        ("nameservers", "nobody"),
+        ("egress_rate", "-1"),
+        ("egress_rate", "1.5"),
+        ("egress_burst", "0"),
+        ("egress_mbit", "10000000"),
+        ("egress_log_mib", "0"),
+        ("egress_ca", "/does/not/exist"),
+    ],
+)
+def test_an_egress_setting_that_cannot_be_is_refused_naming_flag_and_text(flag: str, text: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        compose.read_config({flag: text}, {})
+    assert compose.BY_NAME[flag].flag in refused.value.message
+    assert text in refused.value.message
+
+
+def test_without_a_rate_there_need_be_no_burst() -> None:
+    assert compose.read_config({"egress_rate": "0", "egress_burst": "0"}, {}).egress.rate == 0

@@ -67,6 +67,8 @@ class Environment:
         self._defaults = base_env(user, workdir)
         self._given = {**self._defaults, **(template or {})}
         self.values: Env = {**self._defaults, **values}
+        self.trust: Env = {}
+        """Where programs find the authorities, when one was added; whoever chose otherwise is not overruled."""
 
     def replace(self, values: object) -> None:
         self._set(dict(_well_formed(values)))
@@ -85,10 +87,10 @@ class Environment:
         self.values = values
 
     def for_program(self, user: User, cwd: str, request: Mapping[str, str]) -> Env:
-        """base of `user` < sandbox < request. A HOME or USER in the sandbox's variables that is only the default
-        user's own is no wish of the caller, so it does not follow another user."""
+        """base of `user` < trust < sandbox < request. A HOME or USER in the sandbox's variables that is only the
+        default user's own is no wish of the caller, so it does not follow another user."""
         shared = {name: value for name, value in self.values.items() if not self._is_untouched_personal(name)}
-        return {**base_env(user, cwd), **shared, "PWD": cwd, **request}
+        return {**base_env(user, cwd), **self.trust, **shared, "PWD": cwd, **request}
 
     def _is_untouched_personal(self, name: str) -> bool:
         return name in _PERSONAL and self.values[name] == self._defaults[name]

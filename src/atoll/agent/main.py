@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from .cache import Cache
 from .contexts import ContextTable
-from .env import Environment
+from .env import Env, Environment
 from .errors import AgentError
 from .files import Files
 from .http_server import Counters, listen
@@ -23,6 +23,7 @@ from .processes import ProcessTable, ensure_directory
 from .reaper import Reaper
 from .routes import dispatcher
 from .services import Config, Services
+from .trust import TrustStore
 from .users import Users
 
 
@@ -62,6 +63,9 @@ def _services(reaper: Reaper, seed_socket: socket.socket | None, config: Config)
     with suppress(OSError, AgentError):
         ensure_directory(users, user, config.workdir, config.workdir)
     environment = Environment(user, config.workdir, config.env, config.template_env)
+    trust = _trust_store(config)
+    if trust is not None:
+        environment.trust = _initial_trust(trust, config)
     seed = seed_socket if config.python else None
     processes = ProcessTable(users, environment, reaper, config.workdir, config.lineflush)
     return Services(
@@ -72,8 +76,27 @@ def _services(reaper: Reaper, seed_socket: socket.socket | None, config: Config)
         contexts=ContextTable(users, environment, seed, config.workdir, config.lineflush),
         files=Files(users, reaper),
         cache=Cache(users, processes.compiled, config.workdir, inside=os.getpid() == 1),
+        trust=trust,
         counters=Counters(),
     )
+
+
+def _trust_store(config: Config) -> TrustStore | None:
+    """An agent that is an ordinary process shares its files with its caller."""
+    shared = config.trust_root == "/" and os.getpid() != 1
+    return TrustStore(config.trust_root) if config.trust_root and not shared else None
+
+
+def _initial_trust(store: TrustStore, config: Config) -> Env:
+    """The disk may be an old one, with what was trusted then. Whatever its programs have made of their lists of
+    authorities, the sandbox begins."""
+    try:
+        if config.trust is not None:
+            return store.add(config.trust)
+        store.remove()
+    except (OSError, AgentError) as error:
+        print(f"the trusted authorities are as they were: {error}", file=sys.stderr)
+    return {}
 
 
 def _reset_signals() -> None:

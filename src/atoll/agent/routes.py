@@ -21,6 +21,8 @@ ROUTES: dict[tuple[str, str], Handler] = {
     ("GET", "/env"): whole.get_env,
     ("PUT", "/env"): whole.replace_env,
     ("PATCH", "/env"): whole.merge_env,
+    ("PUT", "/trust"): whole.trust,
+    ("DELETE", "/trust"): whole.distrust,
     ("GET", "/activity"): whole.activity,
     ("GET", "/system/processes"): whole.system_processes,
     ("POST", "/processes"): processes.start,

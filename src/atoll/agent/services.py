@@ -15,6 +15,7 @@ from .env import Environment
 from .files import Files
 from .http_server import Counters
 from .processes import ProcessTable
+from .trust import TrustStore
 from .users import Users
 
 
@@ -30,6 +31,10 @@ class Config:
     vcpus: float = 0
     """These two are for `/stats` and `/system` alone; the kernel enforces them from outside. 0: not known."""
     lineflush: str = "/.atoll/lib/lineflush.so"
+    trust: dict[str, str] | None = None
+    """An authority for `PUT /trust`, from birth on."""
+    trust_root: str | None = "/"
+    """Where the lists of authorities lie. None: they are not ours to change."""
     switch_users: bool = False
     """Only a root agent can; `serve` sets it as PID 1."""
 
@@ -47,6 +52,7 @@ class Services:
     contexts: ContextTable
     files: Files
     cache: Cache
+    trust: TrustStore | None
     counters: Counters
     started: float = field(default_factory=time.monotonic)
     streams: int = 0

@@ -10,6 +10,7 @@ import atoll
 from atoll.core.errors import AtollError, InvalidInput
 
 from .doctor import doctor
+from .egress import egress
 from .keys import keys
 from .ps import ps
 from .template import template
@@ -24,7 +25,7 @@ def cli() -> None:
     """A self-hosted sandbox cloud: untrusted code runs isolated, watched and fast."""
 
 
-for command in (up, keys, ps, doctor, template):
+for command in (up, keys, ps, egress, doctor, template):
     cli.add_command(command)
 
 

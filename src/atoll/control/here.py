@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,10 @@ LAST_RETRY_S = 1.0
 LEASE_S = 60.0
 RENEW_S = 20.0
 
+Data = dict[str, Any]  # Any: JSON values of an event
 OnConnect = Callable[[Node], Coroutine[Any, Any, None]]
 OnExit = Callable[[str, int, str], Coroutine[Any, Any, None]]
+OnPunish = Callable[[str, str], Coroutine[Any, Any, None]]
 
 
 class Here:
@@ -39,7 +41,7 @@ class Here:
         self._node: RpcNode | None = None
         self._templates: dict[str, Template] = {}
         self._ready = asyncio.Event()
-        self._exits: set[asyncio.Task[None]] = set()
+        self._told: set[asyncio.Task[None]] = set()
 
     # ---- Placement
 
@@ -53,6 +55,9 @@ class Here:
         if node.node_id != node_id:
             raise Unavailable("the machine of this sandbox is not connected")
         return node
+
+    def nodes(self) -> Sequence[Node]:
+        return [self._node] if self._node is not None else []
 
     def templates(self) -> Mapping[str, Template]:
         return self._templates
@@ -75,12 +80,19 @@ class Here:
     async def wait_connected(self) -> None:
         await self._ready.wait()
 
-    async def run(self, on_connect: OnConnect, on_exit: OnExit) -> None:
+    async def run(self, on_connect: OnConnect, on_exit: OnExit, on_punish: OnPunish) -> None:
         """Until cancelled."""
+
+        def hear(event: str, data: Data) -> None:
+            if event == "exited":
+                self._spawn(on_exit(str(data["id"]), int(data["incarnation"]), str(data["reason"])))
+            elif event == "punish":
+                self._spawn(on_punish(str(data["id"]), str(data["detail"])))
+
         delay = FIRST_RETRY_S
         while True:
             try:
-                await self._stay_connected(on_connect, on_exit)
+                await self._stay_connected(on_connect, hear)
                 delay = FIRST_RETRY_S
             except AtollError as error:
                 log.info("the node: %s", error.message)
@@ -89,8 +101,8 @@ class Here:
             await asyncio.sleep(delay)
             delay = min(delay * 2, LAST_RETRY_S)
 
-    async def _stay_connected(self, on_connect: OnConnect, on_exit: OnExit) -> None:
-        client = await RpcClient.connect(self._socket, lambda event, data: self._heard(on_exit, event, data))
+    async def _stay_connected(self, on_connect: OnConnect, hear: Callable[[str, Data], None]) -> None:
+        client = await RpcClient.connect(self._socket, hear)
         try:
             node = await RpcNode.greet(client)
             await self._renew(node)
@@ -118,16 +130,12 @@ class Here:
         now = self._clock.now()
         await self._store.nodes.put(NodeRecord(node.node_id, node.region, now, now + LEASE_S))
 
-    def _heard(self, on_exit: OnExit, event: str, data: dict[str, Any]) -> None:  # Any: JSON values
-        if event != "exited":
-            return
-        task = asyncio.create_task(
-            on_exit(str(data.get("id")), int(data.get("incarnation") or 0), str(data.get("reason") or ""))
-        )
-        self._exits.add(task)
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._told.add(task)
         task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
-        self._exits.discard(task)
+        self._told.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            log.error("an exit was not recorded: %s", error)
+            log.error("what the node told was not recorded: %s", error)

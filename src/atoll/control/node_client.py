@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
 from atoll.core.errors import InternalError
 from atoll.core.lifecycle import State
-from atoll.core.ports import Birth, Capacity, NodeHello, NodeSandbox
+from atoll.core.ports import Birth, Capacity, EgressPage, NodeHello, NodeSandbox
 from atoll.core.template import Template
 from atoll.rpc import RpcClient
 
@@ -24,10 +24,13 @@ TIMEOUT_S: dict[str, float] = {
     "destroy": 10.0,
     "pause": 15.0,
     "resume": 15.0,
+    "set_network": 15.0,
     "list": 30.0,
     "usage": 5.0,
     "capacity": 5.0,
     "activity": 3.0,
+    "egress_log": 5.0,
+    "egress_totals": 5.0,
 }
 
 
@@ -74,6 +77,21 @@ class RpcNode:
     async def resume(self, sandbox_id: str, incarnation: int) -> None:
         await self._call("resume", _which(sandbox_id, incarnation), _nothing)
 
+    async def set_network(
+        self,
+        sandbox_id: str,
+        incarnation: int,
+        policy: Mapping[str, Any],  # Any: JSON values
+    ) -> None:
+        await self._call("set_network", {**_which(sandbox_id, incarnation), "policy": dict(policy)}, _nothing)
+
+    async def egress_log(self, sandbox_id: str, after: int, limit: int, wait_s: float) -> EgressPage:
+        params = {"id": sandbox_id, "after": after, "limit": limit, "wait_s": wait_s}
+        return await self._call("egress_log", params, _egress_page, wait_s)
+
+    async def egress_totals(self, sandbox_id: str | None) -> Answer:
+        return await self._call("egress_totals", {"id": sandbox_id}, dict)
+
     async def list(self) -> Sequence[NodeSandbox]:
         return await self._call("list", {}, _found)
 
@@ -86,12 +104,12 @@ class RpcNode:
     async def capacity(self) -> Capacity:
         return await self._call("capacity", {}, _capacity)
 
-    async def _call(self, method: str, params: Answer, read: Callable[[Answer], T]) -> T:
-        return await _call(self._client, method, params, read)
+    async def _call(self, method: str, params: Answer, read: Callable[[Answer], T], wait_s: float = 0.0) -> T:
+        return await _call(self._client, method, params, read, wait_s)
 
 
-async def _call(client: RpcClient, method: str, params: Answer, read: Callable[[Answer], T]) -> T:
-    answer = await client.call(method, params, TIMEOUT_S[method])
+async def _call(client: RpcClient, method: str, params: Answer, read: Callable[[Answer], T], wait_s: float = 0.0) -> T:
+    answer = await client.call(method, params, TIMEOUT_S[method] + wait_s)
     try:
         return read(answer)
     except (KeyError, TypeError, ValueError) as error:
@@ -101,6 +119,10 @@ async def _call(client: RpcClient, method: str, params: Answer, read: Callable[[
 def _hello(answer: Answer) -> NodeHello:
     templates = tuple(Template.from_wire(data) for data in answer["templates"])
     return NodeHello(str(answer["node_id"]), str(answer["region"]), str(answer["version"]), templates)
+
+
+def _egress_page(answer: Answer) -> EgressPage:
+    return EgressPage([dict(entry) for entry in answer["entries"]], int(answer["cursor"]))
 
 
 def _socket(answer: Answer) -> str:
@@ -113,7 +135,8 @@ def _nothing(answer: Answer) -> None:
 
 def _found(answer: Answer) -> Sequence[NodeSandbox]:
     return [
-        NodeSandbox(str(item["id"]), int(item["incarnation"]), State(item["state"])) for item in answer["sandboxes"]
+        NodeSandbox(str(item["id"]), int(item["incarnation"]), State(item["state"]), str(item["policy"]))
+        for item in answer["sandboxes"]
     ]
 
 
@@ -132,5 +155,5 @@ def _birth_params(birth: Birth) -> Answer:
         "limits": birth.limits.to_wire(),
         "env": dict(birth.env),
         "hostname": birth.id,
-        "internet_access": birth.internet_access,
+        "policy": {"internet_access": birth.internet_access, **birth.network},
     }

@@ -6,7 +6,8 @@
 | creating (its create was cut)   | destroy, remove the row                         | the same: the node may  |
 | deleted (a tombstone)           | destroy, remove the row                         | still be busy making it |
 | running, paused, stopped, error | the node's word on the state and the incarnation | lost: remove the row    |
-|                                 | (an earlier life: destroy, lost)                |                         |
+|                                 | (an earlier life: destroy, lost);               |                         |
+|                                 | the row's word on its policy                    |                         |
 
 `decide` is pure; `Reconciler` looks at each row again, with its turn taken, before it acts.
 """
@@ -16,11 +17,12 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from atoll.core.errors import AtollError
 from atoll.core.lifecycle import Event, State
+from atoll.core.policy import fingerprint
 from atoll.core.ports import Node, NodeSandbox, Store
 from atoll.core.sandbox import Sandbox
 
@@ -100,3 +102,5 @@ class Reconciler:
             await self._sandboxes.vanish(row, Event.LOST, "its node does not have it")
         if action is Action.OBSERVE and row and found:
             await self._sandboxes.observed(row, FOUND[found.state], found.incarnation)
+            if found.state is not State.STOPPED and found.policy != fingerprint(row.policy_form):
+                await self._sandboxes.enforce(node, replace(row, incarnation=found.incarnation))

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable, KeysView
 from typing import Any
 
 from atoll.core.lifecycle import State
+from atoll.core.policy import has_way_out
 from atoll.core.sandbox import Sandbox
 
 Message = dict[str, Any]  # Any: JSON values
@@ -32,7 +33,7 @@ def route_of(sandbox: Sandbox) -> Message | None:
         "socket": sandbox.socket,
         "workdir": sandbox.workdir,
         "python": sandbox.python,
-        "internet_access": sandbox.internet_access,
+        "internet_access": has_way_out(sandbox.internet_access, sandbox.network),
         "inbound_auth": sandbox.inbound_auth.value,
         "key": sandbox.key_id,
         "calls_per_minute": sandbox.agent_per_minute,

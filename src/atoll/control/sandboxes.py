@@ -27,6 +27,7 @@ from atoll.core.ids import is_sandbox_id, new_sandbox_id
 from atoll.core.lifecycle import Event, State, step
 from atoll.core.limits import Limits, sized
 from atoll.core.order import CreateOrder, check_env, check_region_name
+from atoll.core.policy import Policy, given_form
 from atoll.core.ports import Birth, Clock, Node, Placement, SandboxFilter, Store
 from atoll.core.quota import UNLIMITED, Quota, check_quota, used_by
 from atoll.core.sandbox import Sandbox, moved
@@ -36,6 +37,7 @@ from atoll.core.template import Template
 from .capacity import Room
 from .deadline import UNDO_S, deadline
 from .journal import Journal
+from .network import summary
 from .paging import DEFAULT_LIMIT, MAX_LIMIT, cursor_after, position
 from .routes import Routes
 from .templates import Templates
@@ -146,6 +148,19 @@ class Sandboxes:
             clocks.check_timeout(timeout_s, old.ran_until(now), self._clocks)
             return await self._commit(old, replace(old, timeout_s=timeout_s, timeout_from=now))
 
+    async def set_network(self, caller: Caller, sandbox_id: str, policy: Policy) -> Sandbox:
+        """Replaces the whole policy, of a paused sandbox too. What the new one forbids is cut when this returns."""
+        async with (
+            self._journal.operation(caller, "sandbox.set_network", sandbox_id) as operation,
+            deadline("set_network"),
+            self.turns(sandbox_id),
+        ):
+            operation.detail = summary(policy)
+            old = await self._owned(caller, sandbox_id)
+            if old.state not in (State.RUNNING, State.PAUSED):
+                raise Conflict(f"the sandbox is {old.state.value}: only one that runs or is paused can be changed")
+            return await self._set_policy(self._placement.node(old.node_id), old, policy)
+
     async def refresh_token(self, caller: Caller, sandbox_id: str) -> Token:
         async with self._journal.operation(caller, "sandbox.refresh_token", sandbox_id):
             await self._owned(caller, sandbox_id)
@@ -201,6 +216,17 @@ class Sandboxes:
         await self._entomb(old, event, reason)
         await self._store.sandboxes.purge(old.id)
 
+    async def enforce(self, node: Node, sandbox: Sandbox) -> None:
+        """At reconciliation: the node has another policy than the row, so a change was cut off half-way."""
+        async with self._journal.operation(ATOLL, "sandbox.set_network", sandbox.id) as operation:
+            operation.detail = "restored"
+            await node.set_network(sandbox.id, sandbox.incarnation, sandbox.policy_form)
+
+    async def punished(self, sandbox_id: str, detail: str) -> None:
+        """The node refuses its new connections for a while."""
+        async with self._journal.operation(ATOLL, "sandbox.punish", sandbox_id) as operation:
+            operation.detail = detail
+
     async def write_look(self, old: Sandbox) -> None:
         """After a look at the clocks: remembers the use seen, and when to look again."""
         use, now = self._uses.of(old.id), self._clock.now()
@@ -236,7 +262,8 @@ class Sandboxes:
             python=template.python is not None,
             limits=limits,
             region=node.region,
-            internet_access=order.internet_access,
+            internet_access=order.policy.internet_access,
+            network=given_form(order.policy, secrets=True),
             created_at=now,
             state_since=now,
             last_activity_at=now,
@@ -265,6 +292,16 @@ class Sandboxes:
         else:
             more = used_by(sandbox.limits)
             await self._store.sandboxes.insert_if(sandbox, lambda used: check_quota(quota, used, more))
+
+    async def _set_policy(self, node: Node, old: Sandbox, policy: Policy) -> Sandbox:
+        network = given_form(policy, secrets=True)
+        new = replace(old, internet_access=policy.internet_access, network=network)
+        try:
+            await node.set_network(new.id, new.incarnation, new.policy_form)
+            return await self._commit(old, new)
+        except BaseException:
+            await asyncio.shield(_restore_policy(node, old))
+            raise
 
     async def _undo(self, node: Node, sandbox: Sandbox) -> None:
         """Of a create that failed nothing is left; or a tombstone or an unfinished row, which the reaper takes up."""
@@ -370,7 +407,17 @@ def _birth(sandbox: Sandbox, order: CreateOrder | None = None) -> Birth:
         limits=sandbox.limits,
         env=order.env if order else {},
         internet_access=sandbox.internet_access,
+        network=sandbox.network,
     )
+
+
+async def _restore_policy(node: Node, sandbox: Sandbox) -> None:
+    """When nobody answers, reconciliation finds the difference."""
+    try:
+        async with deadline("set_network", UNDO_S):
+            await node.set_network(sandbox.id, sandbox.incarnation, sandbox.policy_form)
+    except AtollError as error:
+        log.warning("the policy of %s is restored when its node connects: %s", sandbox.id, error.message)
 
 
 async def _pause(node: Node, sandbox: Sandbox) -> Sandbox:

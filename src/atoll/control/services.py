@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from atoll.core.ports import Clock, Node, Placement, Store
 from atoll.core.settings import Clocks
 
+from .egress_log import EgressLog
 from .journal import Journal
 from .keys import Keys
 from .rates import RateLimiter
@@ -28,6 +29,7 @@ class Services:
     rates: RateLimiter
     templates: Templates
     sandboxes: Sandboxes
+    egress: EgressLog
     routes: Routes
     uses: Uses
     reaper: Reaper
@@ -73,6 +75,7 @@ def build(store: Store, placement: Placement, clock: Clock, token_key: bytes, li
         rates=RateLimiter(clock),
         templates=templates,
         sandboxes=sandboxes,
+        egress=EgressLog(store, placement, journal),
         routes=routes,
         uses=uses,
         reaper=reaper,

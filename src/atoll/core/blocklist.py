@@ -6,13 +6,12 @@ A line is a name (`pool.example`, with all below it), an address or network (`20
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .errors import InvalidInput
 from .names import normal
-from .reach import Address, Network, plain
+from .reach import Address, Network, parse_network, plain
 
 MAX_LINES = 100_000
 
@@ -32,8 +31,8 @@ class BlockList:
     def destination(self, address: Address, protocol: str, port: int) -> str | None:
         if (protocol, port) in self.ports:
             return f"{protocol}/{port}"
-        address = plain(address)
-        found = next((network for network in self.networks if address in network), None)
+        both = (plain(address), address)
+        found = next((network for network in self.networks if any(each in network for each in both)), None)
         return str(found) if found is not None else None
 
     def __or__(self, other: BlockList) -> BlockList:
@@ -57,7 +56,7 @@ def parse_blocklist(lines: Iterable[str]) -> BlockList:
             continue
         if (port := _port(word)) is not None:
             ports.add(port)
-        elif (network := _network(word)) is not None:
+        elif (network := parse_network(word)) is not None:
             networks[network] = None
         elif (name := normal(word.removeprefix("*."))) is not None:
             names.add(name)
@@ -71,13 +70,6 @@ def _port(word: str) -> tuple[str, int] | None:
     if not slash or protocol not in ("tcp", "udp") or not (number.isascii() and number.isdigit() and len(number) <= 5):
         return None
     return (protocol, int(number)) if 0 < int(number) < 65536 else None
-
-
-def _network(word: str) -> Network | None:
-    try:
-        return ipaddress.ip_network(word, strict=False)
-    except ValueError:
-        return None
 
 
 DEFAULT_LINES: Sequence[str] = (

@@ -6,12 +6,14 @@ host's number of the sandbox's PID 1, and `start_time`, field 22 of /proc/PID/st
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from .limits import Limits
+from .packet_policy import REFUSE_ALL, KernelPolicy
+from .policy import DEFAULT_DNS
 from .template import Template
 
 EngineHandle = dict[str, Any]  # Any: JSON values; the engine alone knows their shape
@@ -30,7 +32,9 @@ class SandboxSpec:
     socket: Path
     config: Mapping[str, Any]
     """The agent's configuration, docs/agent-protocol.md."""
-    internet_access: bool = False
+    egress: KernelPolicy = REFUSE_ALL
+    nameservers: Sequence[str] = DEFAULT_DNS
+    """In its resolv.conf."""
     slot: str | None = None
     """Made ahead by a `SlotMaker`, on this disk; one that is not there any more is no error."""
 
@@ -80,6 +84,23 @@ class Pausable(Protocol):
     async def pause(self, sandbox_id: str, handle: EngineHandle) -> None: ...
 
     async def resume(self, sandbox_id: str, handle: EngineHandle) -> None: ...
+
+
+@runtime_checkable
+class Governed(Protocol):
+    """Engines that judge what goes out of a sandbox. All are idempotent."""
+
+    async def set_egress(self, sandbox_id: str, policy: KernelPolicy) -> None:
+        """In the place of what held; what it forbids is cut when this returns."""
+        ...
+
+    async def punish(self, sandbox_id: str, seconds: int) -> None:
+        """No new connections for so long. A sandbox that is gone is no error."""
+        ...
+
+    async def blocked(self, networks: Sequence[str], ports: Sequence[str]) -> None:
+        """What no sandbox reaches, in the place of what was: `203.0.113.0/24`, `tcp/25`."""
+        ...
 
 
 @runtime_checkable

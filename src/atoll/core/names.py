@@ -8,13 +8,20 @@ Pattern = str
 """`example.com`, `*.example.com` (below it, at any depth, without itself) or `*`."""
 
 MAX_NAME = 253
+MAX_TEXT = 4 * MAX_NAME  # letters outside ASCII can vanish or shrink on their way to the normal form; not that much
+_DEVIATING = frozenset("ß\u03c2\u200c\u200d")
+"""Two names, of two owners, by the two versions of IDNA: `straße.de` is `strasse.de` by the older one alone."""
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 
 
 def normal(text: str) -> str | None:
     """None when it is no name of a host: addresses are not, nor anything that could be read as one."""
+    if len(text) > MAX_TEXT:
+        return None
     name = text.removesuffix(".").lower()
     if not name.isascii():
+        if not _DEVIATING.isdisjoint(name):
+            return None
         try:
             name = name.encode("idna").decode().lower()
         except UnicodeError:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from .errors import InvalidInput
+from .policy import OPEN, Policy
 from .sandbox import InboundAuth
 
 MAX_VARIABLES = 1000  # what the agent takes, docs/agent-protocol.md
@@ -19,7 +20,7 @@ class CreateOrder:
     template: str
     timeout_s: int | None = None
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    internet_access: bool = True
+    policy: Policy = OPEN
     region: str | None = None
     inbound_auth: InboundAuth = InboundAuth.TOKEN
     size: Mapping[str, int] = field(default_factory=dict)

@@ -4,12 +4,14 @@ A policy is checked once, when it is given (`parse`); from then on it is data. `
 sets, the proxy and the resolver are made from the same fields and are compared with it in tests.
 
 Order: never reachable, then the operator's block list, then allow, then deny, then allowed. `0.0.0.0/0` means every
-destination, IPv6 too. An IPv6 address that carries an IPv4 one is judged as that one.
+destination, IPv6 too. An IPv6 address that carries an IPv4 one is judged as that one, and denied as itself too.
 """
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,12 +20,13 @@ from typing import Any
 
 from .blocklist import NOTHING_BLOCKED, BlockList
 from .errors import InvalidInput
-from .names import Pattern, is_name, matches, parse_pattern
-from .reach import EMBEDDINGS, NEVER_REACHABLE, Address, Network, is_never_reachable, plain
+from .names import Pattern, matches, normal, parse_pattern
+from .reach import NEVER_REACHABLE, Address, Network, is_never_reachable, parse_network, plain
 
 ALL_TRAFFIC = "0.0.0.0/0"
 EVERYWHERE = ipaddress.ip_network(ALL_TRAFFIC)
-DEFAULT_DNS = ("8.8.8.8",)
+DEFAULT_DNS = ("8.8.8.8", "1.1.1.1")
+"""What a sandbox sees that names no servers of its own; who is asked for it is the installation's choice."""
 MAX_ENTRIES = 1000
 """Of one list; a policy is copied into the kernel and into each answer about its sandbox."""
 MAX_DNS_SERVERS = 10
@@ -86,6 +89,13 @@ class Policy:
     """Names are read on 80 and 443 although no rule needs them, for the log."""
     transforms: tuple[Transform, ...] = ()
     proxy: EgressProxy | None = None
+    allow_order: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """The allowed entries as they were given, which no verdict depends on: callers get them back like that."""
+
+    @property
+    def resolvers(self) -> tuple[str, ...]:
+        """Those that the sandbox sees."""
+        return DEFAULT_DNS if self.dns_servers is None else self.dns_servers
 
     @property
     def denies_all(self) -> bool:
@@ -126,12 +136,13 @@ def judge(
     blocked: BlockList = NOTHING_BLOCKED,
 ) -> Verdict:
     """`name`: what was read on a port of `NAMED_PORTS`; without one the address alone counts."""
-    address = plain(address)
+    carried = plain(address)
     return (
-        _never(address, opened)
+        _never(carried, opened)
         or _blocked(blocked, address, protocol, port, name)
-        or _allowed_address(policy, address)
+        or _allowed_address(policy, carried)
         or (judge_name(policy, name) if name is not None and (protocol, port) in NAMED_PORTS else None)
+        or _denied(policy, carried)
         or _denied(policy, address)
         or DEFAULT_VERDICT
     )
@@ -157,7 +168,7 @@ def judge_question(
         return Verdict(True, f"allow_out: {opener}")
     if policy.allow_names and policy.dns is Dns.OPEN:
         return Verdict(True, "dns: open")
-    return judge_name(policy, name) or _denied_all(policy)
+    return judge_name(policy, name) or denied_all(policy)
 
 
 def _never(address: Address, opened: Sequence[Network]) -> Verdict | None:
@@ -181,12 +192,12 @@ def _allowed_address(policy: Policy, address: Address) -> Verdict | None:
 
 def _denied(policy: Policy, address: Address) -> Verdict | None:
     if not policy.internet_access:
-        return _denied_all(policy)
+        return denied_all(policy)
     found = _first(policy.deny_networks, address)
     return Verdict(False, f"deny_out: {entry_text(found)}") if found is not None else None
 
 
-def _denied_all(policy: Policy) -> Verdict:
+def denied_all(policy: Policy) -> Verdict:
     return Verdict(False, f"deny_out: {ALL_TRAFFIC}" if policy.internet_access else "internet_access: false")
 
 
@@ -217,12 +228,13 @@ def parse(given: Mapping[str, Any], internet_access: bool = True) -> Policy:
 
     Raises InvalidInput; the messages are those that clients match on.
     """
-    allow_networks, allow_names = _parse_allowed(_list(given, "allow_out"))
+    allow_networks, allow_names, allow_order = _parse_allowed(_list(given, "allow_out"))
     deny_networks = _parse_denied(_list(given, "deny_out"))
     policy = Policy(
         internet_access=internet_access,
         allow_networks=allow_networks,
         allow_names=allow_names,
+        allow_order=allow_order,
         deny_networks=deny_networks,
         dns=_choice(given, "dns", Dns, Dns.AUTO),
         dns_servers=_parse_dns_servers(given.get("dns_servers")),
@@ -252,29 +264,55 @@ def from_wire(data: Mapping[str, Any]) -> Policy:
 def given_form(policy: Policy, secrets: bool = False) -> Wire:
     """As it was given, defaults left out. The proxy's password and certificate come back with `secrets` only."""
     form: Wire = {
-        "allow_out": [entry_text(network) for network in policy.allow_networks] + list(policy.allow_names),
+        "allow_out": _in_order([*map(entry_text, policy.allow_networks), *policy.allow_names], policy.allow_order),
         "deny_out": [entry_text(network) for network in policy.deny_networks],
         "rules": {each.name: [{"transform": {"headers": dict(each.headers)}}] for each in policy.transforms},
         "dns": policy.dns.value if policy.dns is not Dns.AUTO else None,
         "ech": policy.ech.value if policy.ech is not Ech.OUTER else None,
         "inspect": policy.inspect,
-        "egress_proxy": _proxy_form(policy.proxy, secrets) if policy.proxy else None,
+        "egress_proxy": _proxy_form(policy.proxy) if policy.proxy else None,
     }
     form = {name: value for name, value in form.items() if value}
     if policy.dns_servers is not None:
         form["dns_servers"] = list(policy.dns_servers)
-    return form
+    return form if secrets else without_secrets(form)
 
 
-def _proxy_form(proxy: EgressProxy, secrets: bool) -> Wire:
+def _in_order(entries: Sequence[str], order: Sequence[str]) -> list[str]:
+    places = {entry: place for place, entry in enumerate(order)}
+    return sorted(entries, key=lambda entry: places.get(entry, len(places)))
+
+
+def without_secrets(form: Mapping[str, Any]) -> Wire:
+    """Of a form with secrets, what a caller gets to see again."""
+    shown = dict(form)
+    if proxy := shown.get("egress_proxy"):
+        shown["egress_proxy"] = {name: value for name, value in proxy.items() if name != "password"}
+        if tls := proxy.get("tls"):
+            shown["egress_proxy"]["tls"] = {name: value for name, value in tls.items() if name != "ca_cert"}
+    return shown
+
+
+def has_way_out(internet_access: bool, form: Mapping[str, Any]) -> bool:
+    """Whether anything at all is allowed, by what `given_form` says."""
+    denies_all = not internet_access or ALL_TRAFFIC in form.get("deny_out", ())
+    return not denies_all or bool(form.get("allow_out"))
+
+
+def fingerprint(wire: Mapping[str, Any]) -> str:
+    """Tells two policies apart, in the form of `to_wire`. It is made of secrets too: not for anybody to see."""
+    return hashlib.sha256(json.dumps(wire, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _proxy_form(proxy: EgressProxy) -> Wire:
     form: Wire = {"address": proxy.address}
     if proxy.username:
         form["username"] = proxy.username
-    if proxy.password and secrets:
+    if proxy.password:
         form["password"] = proxy.password
     if proxy.tls:
         form["tls"] = {"enabled": True, "server_name": proxy.server_name or None}
-        if proxy.ca_cert and secrets:
+        if proxy.ca_cert:
             form["tls"]["ca_cert"] = proxy.ca_cert
     return form
 
@@ -290,45 +328,32 @@ def _list(given: Mapping[str, Any], name: str) -> list[str]:
     return [ALL_TRAFFIC if entry == "ALL_TRAFFIC" else entry for entry in value]
 
 
-def _parse_allowed(entries: Sequence[str]) -> tuple[tuple[Network, ...], tuple[Pattern, ...]]:
+def _parse_allowed(entries: Sequence[str]) -> tuple[tuple[Network, ...], tuple[Pattern, ...], tuple[str, ...]]:
+    """Networks, names, and the texts of both in the order given."""
     networks: dict[Network, None] = {}
     names: dict[Pattern, None] = {}
+    order: dict[str, None] = {}
     for entry in entries:
-        network, pattern = _network(entry), parse_pattern(entry)
-        if network is not None:
+        if (network := parse_network(entry)) is not None:
             networks[network] = None
-        elif pattern is not None:
+            text = entry_text(network)
+        elif (pattern := parse_pattern(entry)) is not None:
             names[pattern] = None
+            text = pattern
         else:
             raise InvalidInput(f"invalid allowed address {entry[:256]}", field="allow_out")
-    return tuple(networks), tuple(names)
+        order[text] = None
+    return tuple(networks), tuple(names), tuple(order)
 
 
 def _parse_denied(entries: Sequence[str]) -> tuple[Network, ...]:
     networks: dict[Network, None] = {}
     for entry in entries:
-        network = _network(entry)
+        network = parse_network(entry)
         if network is None or (network.prefixlen == network.max_prefixlen and int(network.network_address) == 0):
             raise InvalidInput(f"invalid denied CIDR {entry[:256]}", field="deny_out")
         networks[network] = None
     return tuple(networks)
-
-
-def _network(entry: str) -> Network | None:
-    """Bits behind the prefix do not count. A network of addresses that carry IPv4 ones is the one of those."""
-    if not entry.isascii() or "%" in entry or entry != entry.strip():
-        return None
-    try:
-        network = ipaddress.ip_network(entry, strict=False)
-    except ValueError:
-        return None
-    if isinstance(network, ipaddress.IPv6Network):
-        for each in EMBEDDINGS:
-            if network.prefixlen >= each.prefix.prefixlen and network.subnet_of(each.prefix):
-                inside = each.inside(network.network_address)
-                bits = min(network.prefixlen - each.prefix.prefixlen, 32)
-                return ipaddress.IPv4Network((int(inside or 0), bits), strict=False)
-    return network
 
 
 def _choice(given: Mapping[str, Any], name: str, kind: type[StrEnum], default: Any) -> Any:  # Any: a member of `kind`
@@ -367,7 +392,7 @@ def _dns_server(entry: Any) -> str:
 # ---- header rules
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\ud7ff\ue000-\U0010ffff]*")
 _PLACEHOLDER = re.compile(r"\$\{e2b\.(?:identity\.tokens|secrets)\.[A-Za-z0-9_-]{1,128}\}")
 UNSETTABLE = {
     "connection",
@@ -399,8 +424,8 @@ def _parse_rules(value: Any) -> tuple[Transform, ...]:
 
 
 def _transform(domain: Any, entries: Any) -> Transform:
-    name = parse_pattern(domain) if isinstance(domain, str) and len(domain) <= MAX_RULE_DOMAIN else None
-    if name is None or not is_name(name):
+    name = normal(domain) if isinstance(domain, str) and len(domain) <= MAX_RULE_DOMAIN else None
+    if name is None:
         shown = str(domain)[:MAX_RULE_DOMAIN]
         raise InvalidInput(f'Rule domain "{shown}" is not a valid domain name.', field="rules")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -456,40 +481,41 @@ def _parse_proxy(value: Any) -> EgressProxy | None:
     username, password = _proxy_text(value, "username"), _proxy_text(value, "password")
     if password and not username:
         raise _bad_proxy("a password needs a username")
-    tls = value.get("tls") or {}
-    if not isinstance(tls, dict):
-        raise _bad_proxy("tls is an object")
-    return EgressProxy(
-        host=host,
-        port=port,
-        username=username,
-        password=password,
-        tls=tls.get("enabled") is True,
-        server_name=_proxy_text(tls, "server_name"),
-        ca_cert=_proxy_text(tls, "ca_cert", MAX_CA),
-    )
+    tls = value.get("tls")
+    tls = {} if tls is None else tls
+    if not isinstance(tls, dict) or not isinstance(tls.get("enabled", False), bool | None):
+        raise _bad_proxy("tls is an object, and enabled is true or false")
+    server_name, ca_cert = _proxy_text(tls, "server_name"), _proxy_text(tls, "ca_cert", MAX_CA)
+    if tls.get("enabled") is not True:
+        return EgressProxy(host, port, username, password)
+    return EgressProxy(host, port, username, password, True, server_name, ca_cert)
 
 
 def _host_and_port(address: Any) -> tuple[str, int]:
     host, colon, port = address.rpartition(":") if isinstance(address, str) else ("", "", "")
     bracketed = host.startswith("[") and host.endswith("]")
     host = host[1:-1] if bracketed else host
-    network = _network(host) if "/" not in host else None
-    name = parse_pattern(host)
-    if not colon or bracketed != (":" in host) or (network is None and (name is None or not is_name(name))):
+    network = parse_network(host) if "/" not in host else None
+    name = str(network.network_address) if network is not None else normal(host)
+    if not colon or bracketed != (":" in host) or name is None:
         raise _bad_proxy("the address is not host:port")
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
         raise _bad_proxy("the port is not a number from 1 to 65535")
-    return host.lower(), int(port)
+    return name, int(port)
 
 
 def _proxy_text(value: Mapping[str, Any], name: str, longest: int = MAX_PROXY_TEXT) -> str:
     text = value.get(name)
     if text is None:
         return ""
-    if not isinstance(text, str) or len(text.encode(errors="replace")) > longest:
+    if not isinstance(text, str) or not _is_text(text) or len(text.encode()) > longest:
         raise _bad_proxy(f"{name} is a text of up to {longest} bytes")
     return text
+
+
+def _is_text(text: str) -> bool:
+    """JSON can write half of a surrogate pair."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _bad_proxy(why: str) -> InvalidInput:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from .audit import AuditEntry
@@ -43,6 +43,8 @@ class Birth:
     limits: Limits
     env: Mapping[str, str]
     internet_access: bool = True
+    network: Mapping[str, Any] = field(default_factory=dict, repr=False)  # Any: JSON values
+    """`core.policy.given_form` with its secrets."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class NodeSandbox:
     id: str
     incarnation: int
     state: State
+    policy: str = ""
+    """`core.policy.fingerprint` of what holds for it."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,13 @@ class Capacity:
     disk_available_mib: int
     disk_reserve_mib: int
     disk_total_mib: int
+
+
+@dataclass(frozen=True)
+class EgressPage:
+    entries: Sequence[Mapping[str, Any]]  # Any: JSON values; `core.egress.Entry.to_wire` and `seq`
+    cursor: int
+    """To be given as `after` for what comes next."""
 
 
 class Node(Protocol):
@@ -87,6 +98,24 @@ class Node(Protocol):
 
     async def resume(self, sandbox_id: str, incarnation: int) -> None: ...
 
+    async def set_network(
+        self,
+        sandbox_id: str,
+        incarnation: int,
+        policy: Mapping[str, Any],  # Any: JSON values
+    ) -> None:
+        """`policy`: `core.policy.to_wire`. It holds when this returns. What runs is one thing, what is kept another:
+        a sandbox that does neither run nor pause is a `Conflict`."""
+        ...
+
+    async def egress_log(self, sandbox_id: str, after: int, limit: int, wait_s: float) -> EgressPage:
+        """Also of a sandbox that is gone, while its log is kept; `NotFound` where nothing goes out."""
+        ...
+
+    async def egress_totals(self, sandbox_id: str | None) -> dict[str, Any]:  # Any: JSON values
+        """Of all together without an id."""
+        ...
+
     async def list(self) -> Sequence[NodeSandbox]: ...
 
     async def usage(self, sandbox_id: str) -> dict[str, Any]: ...  # Any: JSON values
@@ -105,6 +134,10 @@ class Placement(Protocol):
 
     def node(self, node_id: str) -> Node:
         """The machine that has a sandbox; `Unavailable` while it is not connected."""
+        ...
+
+    def nodes(self) -> Sequence[Node]:
+        """Those that are connected."""
         ...
 
     def templates(self) -> Mapping[str, Template]: ...
@@ -194,6 +227,10 @@ class AuditRepository(Protocol):
         ...
 
     async def list(self, limit: int) -> Sequence[AuditEntry]: ...
+
+    async def creator(self, sandbox_id: str) -> str | None:
+        """The id of the key by which it was asked for, also when the sandbox is long gone."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ NAT64, 6to4) is judged by that one, or it would be a way around.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -75,6 +76,11 @@ class Embedding:
             return None
         return ipaddress.IPv4Address(int(address) >> self.shift & 0xFFFFFFFF)
 
+    def carried(self, network: ipaddress.IPv6Network) -> ipaddress.IPv4Network | None:
+        inside = self.inside(network.network_address)
+        bits = min(network.prefixlen - self.prefix.prefixlen, 32)
+        return ipaddress.IPv4Network((int(inside), bits), strict=False) if inside is not None and bits else None
+
     def around(self, network: ipaddress.IPv4Network) -> ipaddress.IPv6Network:
         start = int(self.prefix.network_address) | int(network.network_address) << self.shift
         return ipaddress.IPv6Network((start, self.prefix.prefixlen + network.prefixlen))
@@ -104,6 +110,22 @@ def plain(address: Address) -> Address:
         return address
     bare = ipaddress.IPv6Address(int(address))
     return next((inside for each in EMBEDDINGS if (inside := each.inside(bare)) is not None), bare)
+
+
+_NETWORK = re.compile(r"[0-9A-Fa-f:.]+(?:/[0-9]{1,3})?")
+
+
+def parse_network(text: str) -> Network | None:
+    """An address or `address/prefix`; bits behind the prefix do not count. A network of addresses that carry IPv4 ones
+    is the one of those. None: it is no network, or one of carriers as wide as IPv4, which nobody means."""
+    try:
+        network = ipaddress.ip_network(text, strict=False) if _NETWORK.fullmatch(text) else None
+    except ValueError:
+        return None
+    if not isinstance(network, ipaddress.IPv6Network):
+        return network
+    carrier = next((each for each in EMBEDDINGS if network.subnet_of(each.prefix)), None)
+    return carrier.carried(network) if carrier is not None else network
 
 
 def networks_v4(opened: Sequence[Network] = ()) -> list[ipaddress.IPv4Network]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 from .lifecycle import EXECUTING, State
 from .limits import Limits
@@ -32,6 +33,7 @@ class Sandbox:
     limits: Limits
     region: str
     internet_access: bool
+    """With `network`: its policy for what goes out."""
     created_at: float
     state_since: float
     last_activity_at: float
@@ -50,6 +52,13 @@ class Sandbox:
     reason: str = ""
     """Why it is in `error`."""
     metadata: dict[str, str] = field(default_factory=dict)
+    network: dict[str, Any] = field(default_factory=dict, repr=False)  # Any: JSON values
+    """`core.policy.given_form` with its secrets."""
+
+    @property
+    def policy_form(self) -> dict[str, Any]:  # Any: JSON values
+        """`core.policy.to_wire` of its policy."""
+        return {"internet_access": self.internet_access, **self.network}
 
     def ran_until(self, now: float) -> float:
         running = now - self.state_since if self.state in EXECUTING else 0.0

@@ -38,12 +38,25 @@ class Places:
         return self.run / "dial.sock"
 
     @property
+    def egress_socket(self) -> Path:
+        return self.run / "egress.sock"
+
+    @property
+    def ingress_socket(self) -> Path:
+        """Of the edge, for sandboxes that use its URLs; in a directory of its own, where it may make it."""
+        return self.run / "ingress" / "edge.sock"
+
+    @property
     def launcher_socket(self) -> Path:
         return self.run / "launcher.sock"
 
     @property
     def token_key(self) -> Path:
         return self.data / "server" / "token.key"
+
+    @property
+    def seal_key(self) -> Path:
+        return self.data / "server" / "seal.key"
 
     @property
     def database(self) -> Path:
@@ -117,6 +130,25 @@ class EdgeSettings:
 
 
 @dataclass(frozen=True)
+class EgressSettings:
+    """How outbound traffic is looked after; 0 switches a limit off."""
+
+    nameservers: tuple[str, ...] = ("8.8.8.8", "1.1.1.1")
+    """Who is asked for names, where a sandbox's policy does not say."""
+    rate: int = 100
+    """Connections of one sandbox per second; after a pause up to `burst` at once."""
+    burst: int = 500
+    mbit: int = 0
+    """Of one sandbox, each direction."""
+    log_mib: int = 1024
+    """What the logs of all sandboxes may take together."""
+    domain: str | None = None
+    """The installation's own: sandboxes reach each other by the names below it."""
+    authorities: tuple[Path, ...] = ()
+    """Certificates that are trusted beside the system's where requests are changed on their way."""
+
+
+@dataclass(frozen=True)
 class NodeSettings:
     places: Places
     region: str = "local"
@@ -126,3 +158,4 @@ class NodeSettings:
     uplink: Uplink = NO_UPLINK
     open_ranges: str = ""
     """Internal networks that sandboxes may reach all the same, separated by commas."""
+    egress: EgressSettings = field(default_factory=EgressSettings)

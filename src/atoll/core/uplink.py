@@ -8,6 +8,11 @@ from enum import StrEnum
 from .errors import InvalidInput
 
 MAX_INTERFACE = 15  # IFNAMSIZ
+PROXY_ADDRESS = "192.0.0.8"
+"""In the fabric; the dummy address of RFC 7600, which no packet outside ever has. Connections to it, on any port, are
+the installation's own ingress."""
+PROXY_PORT, DNS_PORT = 1080, 1053
+"""There: of the proxy, to which TCP is diverted, and of the resolver."""
 FORMS = "auto, none, an interface (eth0) or netns:NAME"
 
 

@@ -24,7 +24,7 @@ from .hopx.webhooks import Webhooks
 from .ingress import Visit
 from .pages import Failure, PortError
 from .ports_link import PortsLink
-from .proxy import forward
+from .proxy import forward, source_of
 from .rate import CallRates
 from .routes import Route, Routes, RouteState
 from .routing import (
@@ -129,7 +129,7 @@ class Front:
                 exchange.path,  # without the query, which may hold what is nobody's business
                 status,
                 1000 * (time.monotonic() - begun),
-                request.remote,
+                source_of(request),
                 exchange.id,
             )
 

@@ -22,7 +22,7 @@ from .exchange import SERVER, Exchange
 from .frames_in import objects, whole
 from .pages import Failure, PortError
 from .ports_link import DialFailed, PortsLink
-from .proxy import HOP_BY_HOP, forwarded_headers
+from .proxy import HOP_BY_HOP, forwarded_headers, sandbox_behind
 from .tunnel import Switched, tunnel
 
 WEB_PORT = 8000
@@ -173,6 +173,8 @@ def _headers(visit: Visit) -> CIMultiDict[str]:
         if len(request.headers.getall(name, ())) > 1:  # which of them would be ours?
             raise PortError(Failure.BAD_REQUEST, f"The header {name} is there more than once")
     headers = forwarded_headers(request, visit.exchange.id, visit.spent)
+    if sandbox_behind(request) is not None:
+        headers["X-Forwarded-For"] = "unknown"  # a sandbox's id is its own affair
     if visit.mount:
         headers["X-Forwarded-Prefix"] = visit.mount
         cookies = own_cookies(headers.popall("Cookie", []))

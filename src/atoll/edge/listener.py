@@ -105,6 +105,8 @@ def _send_away(connection: socket.socket) -> None:
 
 
 def is_local(connection: socket.socket) -> bool:
+    if connection.family == socket.AF_UNIX:
+        return True
     return bool(connection.getsockname()[0] == connection.getpeername()[0]) or connection.getpeername()[0].startswith(
         "127."
     )

@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -114,15 +115,33 @@ async def _listening(front: Front, settings: EdgeSettings) -> AsyncIterator[int]
     runner = web.ServerRunner(server, shutdown_timeout=DRAIN_S)
     await runner.setup()
     tls = TlsSource(settings.tls.cert, settings.tls.key) if settings.tls else None
-    with _socket(settings) as sock:
-        listener = Listener(sock, server, tls, settings.plain_for_all)
-        listener.start()
+    with _socket(settings) as sock, _inner_socket(settings.places.ingress_socket) as inner:
+        listeners = [Listener(each, server, tls, settings.plain_for_all) for each in (sock, inner)]
+        for listener in listeners:
+            listener.start()
         try:
             yield sock.getsockname()[1]
         finally:
-            await listener.stop()
+            await asyncio.gather(*(listener.stop() for listener in listeners))
             await front.close_sockets(WSCloseCode.GOING_AWAY)
             await runner.cleanup()
+
+
+def _inner_socket(path: Path) -> socket.socket:
+    """For connections of sandboxes; bound beside its name, so that there is one all the time."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    staging = path.with_name(f".{path.name}.{os.getpid()}")
+    staging.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(str(staging))
+        staging.chmod(0o600)
+        sock.listen(BACKLOG)
+        staging.rename(path)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def _socket(settings: EdgeSettings) -> socket.socket:

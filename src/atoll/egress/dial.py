@@ -37,6 +37,12 @@ NETNS_DIRECTORY = Path("/run/netns")
 CLONE_NEWNET = 0x40000000
 
 T = TypeVar("T")
+Allow = Callable[[list[Address]], list[Address]]
+"""Which of a host's addresses may be connected to, one at least; raises when there is none."""
+
+
+def all_of_them(addresses: list[Address]) -> list[Address]:
+    return addresses
 
 
 @dataclass(frozen=True)
@@ -64,14 +70,15 @@ class Dialer:
         self._outside = outside
         self._turns = asyncio.Semaphore(MAX_AT_ONCE)
 
-    async def dial(self, host: str, port: int) -> socket.socket:
-        """A connected socket that does not block. `PermissionDenied`: never reachable; `Unavailable`: not now."""
+    async def dial(self, host: str, port: int, allow: Allow = all_of_them) -> socket.socket:
+        """A connected socket that does not block. `PermissionDenied`: never reachable, or not by `allow`;
+        `Unavailable`: not now."""
         outside = self._outside
         if outside is None:
             raise PermissionDenied("this installation has no way out: it runs with --uplink none")
         async with self._turns:
             found = await in_namespace(outside.namespace, lambda: resolve(host, outside))
-            addresses = reachable(host, found, outside.opened)
+            addresses = allow(reachable(host, found, outside.opened))
             own = set[Address]()
             for namespace in {None, outside.namespace}:
                 own |= await in_namespace(namespace, lambda: {each for each in addresses if is_own(each)})
@@ -172,7 +179,7 @@ async def in_namespace(namespace: Path | None, step: Callable[[], T]) -> T:
     def run() -> None:
         try:
             if namespace is not None:
-                _enter(namespace)
+                enter_namespace(namespace)
             outcome: tuple[T | None, BaseException | None] = (step(), None)
         except BaseException as error:
             outcome = (None, error)
@@ -185,7 +192,8 @@ async def in_namespace(namespace: Path | None, step: Callable[[], T]) -> T:
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _enter(namespace: Path) -> None:
+def enter_namespace(namespace: Path) -> None:
+    """With the calling thread."""
     try:
         descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError as error:

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from atoll.storage import disks, keys
 
@@ -32,6 +33,12 @@ class SealedDisks:
 
     def unwrap_env(self, wrapped: str, sandbox_id: str) -> dict[str, str]:
         return dict(json.loads(keys.unwrap(self._master, wrapped, f"{sandbox_id} env")))
+
+    def wrap_policy(self, policy: Mapping[str, Any], sandbox_id: str) -> str:  # Any: JSON values
+        return keys.wrap(self._master, json.dumps(dict(policy)).encode(), f"{sandbox_id} policy")
+
+    def unwrap_policy(self, wrapped: str, sandbox_id: str) -> dict[str, Any]:  # Any: JSON values
+        return dict(json.loads(keys.unwrap(self._master, wrapped, f"{sandbox_id} policy")))
 
     def make(self, sandbox_id: str, size_mib: int) -> None:
         """Some tenths of a millisecond, unless the size was never asked for before: then mkfs runs once."""

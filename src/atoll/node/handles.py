@@ -58,6 +58,10 @@ class Handle:
     wrapped_env: str = field(default="", repr=False)
     """The variables it was created with, likewise: they may be secrets, and `start` needs them again."""
     internet_access: bool = False
+    wrapped_policy: str = field(default="", repr=False)
+    """`core.policy.to_wire`, likewise; empty when `internet_access` says it all."""
+    trust_is_old: bool = False
+    """Its header rules were changed, and its trust store was not brought up to date yet."""
     engine: EngineHandle | None = None
 
     @property

@@ -14,22 +14,22 @@ MAX_LIVE = 1 << 20  # more processes than any sandbox can have
 
 
 async def check(socket: Path, timeout_s: float = 10.0) -> None:
-    await _get(socket, "/health", timeout_s)
+    await ask(socket, "GET", "/health", timeout_s)
 
 
 async def live(socket: Path, timeout_s: float = 2.0) -> int:
     """How many processes and cells started by a call still run: the sandbox's own word."""
-    body = await _get(socket, "/activity", timeout_s)
+    body = await ask(socket, "GET", "/activity", timeout_s)
     try:
         return min(max(int(json.loads(body)["live"]), 0), MAX_LIVE)
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise Unavailable("the sandbox's agent does not say what runs") from error
 
 
-async def _get(socket: Path, path: str, timeout_s: float) -> bytes:
+async def ask(socket: Path, method: str, path: str, timeout_s: float, content: bytes = b"") -> bytes:
     try:
         async with asyncio.timeout(timeout_s):
-            answer = await _exchange(socket, path)
+            answer = await _exchange(socket, method, path, content)
         head, _, body = answer.partition(b"\r\n\r\n")
         version, status, *_ = head.split(b" ", 2)
         if not version.startswith(b"HTTP/1.") or int(status) != 200:
@@ -39,10 +39,11 @@ async def _get(socket: Path, path: str, timeout_s: float) -> bytes:
     return body
 
 
-async def _exchange(socket: Path, path: str) -> bytes:
+async def _exchange(socket: Path, method: str, path: str, content: bytes) -> bytes:
     reader, writer = await asyncio.open_unix_connection(str(socket))
     try:
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n".encode())
+        length = f"Content-Length: {len(content)}\r\n" if content else ""
+        writer.write(f"{method} {path} HTTP/1.1\r\nHost: agent\r\n{length}Connection: close\r\n\r\n".encode() + content)
         answer = b""
         while chunk := await reader.read(MAX_ANSWER):
             answer += chunk

@@ -19,18 +19,24 @@ import atoll
 from atoll.core.errors import AtollError, InvalidInput, Unavailable
 from atoll.core.ids import is_sandbox_id
 from atoll.core.limits import Limits
+from atoll.core.policy import CLOSED, Policy, from_wire
 from atoll.core.reach import parse_open_ranges
 from atoll.core.settings import NodeSettings, Places
+from atoll.core.uplink import NO_UPLINK
+from atoll.egress.blocklist_file import BlockListFile, kernel_part
 from atoll.egress.dial import Dialer, Outside
 from atoll.engines.native.version import engine_version
 from atoll.rpc import Connection, RpcServer, serve
 from atoll.storage.keys import master_key
 from atoll.storage.runtime import current, runtime_argv
 
+from .backoff import Backoff
+from .callbacks import allowed_by
 from .capacity import capacity
 from .catalogue import Catalogue
 from .dial_server import DialServer
 from .disks import SealedDisks
+from .egress_process import EgressProcess, NoEgress, egress_process
 from .handles import HandleStore
 from .launcher_process import launcher_command, start_launcher
 from .native_engine import NativeEngine
@@ -39,15 +45,18 @@ from .slots import SlotPool
 
 log = logging.getLogger(__name__)
 
-FIRST_BACKOFF_S = 0.5
-MAX_BACKOFF_S = 30.0
-SETTLED_S = 30.0
+EGRESS_ANSWER_S = 4.0
 
 Params = dict[str, Any]  # Any: JSON values; shapes are in docs/architecture.md
 
 
 class Node:
-    def __init__(self, settings: NodeSettings, engine: NativeEngine | None = None) -> None:
+    def __init__(
+        self,
+        settings: NodeSettings,
+        engine: NativeEngine | None = None,
+        egress: EgressProcess | NoEgress | None = None,
+    ) -> None:
         places = settings.places
         self._settings = settings
         self._places = places
@@ -56,8 +65,14 @@ class Node:
         disks = SealedDisks(places.data / "node", master_key(places.data / "node" / "master.key"))
         self._slots = SlotPool(self._engine, disks)
         handles = HandleStore(places.data / "node" / "sandboxes")
-        self._sandboxes = Sandboxes(places, self._engine, handles, disks, self._catalogue, self._emit, self._slots)
-        self._outward = Dialer(Outside.of(settings.uplink, parse_open_ranges(settings.open_ranges)))
+        self._egress = egress or egress_process(settings, self._egress_event)
+        self._sandboxes = Sandboxes(
+            places, self._engine, handles, disks, self._catalogue, self._emit, self._slots, self._egress
+        )
+        self._opened = parse_open_ranges(settings.open_ranges)
+        self._outward = Dialer(Outside.of(settings.uplink, self._opened))
+        self._blocklist = BlockListFile(places.data / "egress" / "blocklist.txt")
+        self._telling: set[asyncio.Task[None]] = set()
         self._dials = DialServer(places.dial_socket, self._dial)
         self._server: RpcServer | None = None
         self._stopping = False
@@ -69,8 +84,11 @@ class Node:
             "destroy": lambda params: self._sandboxes.destroy(*which(params)),
             "pause": lambda params: self._sandboxes.pause(*which(params)),
             "resume": lambda params: self._sandboxes.resume(*which(params)),
+            "set_network": lambda params: self._sandboxes.set_network(*which(params), policy_from(params)),
             "usage": lambda params: self._sandboxes.usage(sandbox_id(params)),
             "activity": lambda params: self._sandboxes.activity(sandbox_id(params)),
+            "egress_log": self._egress_log,
+            "egress_totals": self._egress_totals,
             "list": self._list,
             "capacity": self._capacity,
             "stop_all": self._stop_all,
@@ -78,8 +96,9 @@ class Node:
 
     async def serve(self, stop: asyncio.Event) -> None:
         """The socket appears when the launcher answers and everything is recovered; who connects finds the truth."""
-        await self._engine.connect()
+        await self._connect_engine()
         await self._sandboxes.recover()
+        await self._egress.open()
         self._slots.open()
         self._dials.open()
         self._server = await serve(self._places.node_socket, self._answer)
@@ -95,6 +114,8 @@ class Node:
             await asyncio.gather(warming, keeping, return_exceptions=True)
             await self._slots.close()
             await self._sandboxes.close()
+            await self._egress.close()
+            await asyncio.gather(*self._telling, return_exceptions=True)
             await self._engine.close()
 
     async def _answer(self, method: str, params: Params, _: Connection) -> Params:
@@ -105,8 +126,45 @@ class Node:
         return await act(params)
 
     async def _dial(self, sandbox_id: str, host: str, port: int) -> socket.socket:
-        self._sandboxes.require_internet(sandbox_id)
-        return await self._outward.dial(host, port)
+        policy = self._sandboxes.policy(sandbox_id)
+        self._blocklist.reload()
+        allow = allowed_by(policy, host, port, self._opened, self._blocklist.current)
+        return await self._outward.dial(host, port, allow)
+
+    def _egress_event(self, event: str, data: Params) -> None:
+        acts: dict[str, Callable[[Params], Awaitable[None]]] = {"punish": self._punish, "blocklist": self._block}
+        if (act := acts.get(event)) is None:
+            return
+        task = asyncio.create_task(_or_log(act(data), event))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _punish(self, data: Params) -> None:
+        seconds = int(data["seconds"])
+        await self._engine.punish(str(data["id"]), seconds)
+        detail = f"{data['rule']}: {data['detail']}; no new connections for {seconds} s"
+        self._emit("punish", {"id": str(data["id"]), "detail": detail})
+
+    async def _block(self, data: Params) -> None:
+        await self._engine.blocked(data["networks"], data["ports"])
+
+    async def _connect_engine(self) -> None:
+        """The block list is in force before anything is let out, also when the daemon that watches it is away."""
+        await self._engine.connect()
+        if self._settings.uplink != NO_UPLINK:
+            self._blocklist.reload()
+            await self._block(kernel_part(self._blocklist.current))
+
+    async def _egress_log(self, params: Params) -> Params:
+        wait_s = float(params.get("wait_s") or 0.0)
+        asked = {"id": sandbox_id(params), "after": params.get("after"), "limit": params.get("limit"), "wait_s": wait_s}
+        return await self._egress.ask("log", asked, wait_s + EGRESS_ANSWER_S)
+
+    async def _egress_totals(self, params: Params) -> Params:
+        """Of all together also what the kernel counted; it tells of a few refusals only."""
+        asked = params.get("id")
+        totals = await self._egress.ask("totals", {"id": asked}, EGRESS_ANSWER_S)
+        return totals if asked else {**totals, "refused_packets": await self._engine.refused()}
 
     async def _hello(self, _: Params) -> Params:
         return {
@@ -126,6 +184,7 @@ class Node:
         self._stopping = True
         await self._slots.close()
         await self._sandboxes.stop_all()
+        await self._egress.shutdown()
         await self._engine.shutdown()
         return {}
 
@@ -145,8 +204,7 @@ class Node:
 
     async def _keep_engine(self) -> None:
         """A launcher that dies is replaced at once, one that dies again and again less and less often."""
-        clock = asyncio.get_running_loop().time
-        backoff_s = 0.0
+        backoff, clock = Backoff(), asyncio.get_running_loop().time
         while True:
             connected_at = clock()
             with contextlib.suppress(Unavailable):
@@ -155,16 +213,14 @@ class Node:
                 return
             self._sandboxes.engine_lost()
             await self._slots.close()
-            if clock() - connected_at > SETTLED_S:
-                backoff_s = 0.0
-            log.warning("the launcher is gone; another is started in %.1f s", backoff_s)
-            await asyncio.sleep(backoff_s)
-            backoff_s = min(max(backoff_s * 2, FIRST_BACKOFF_S), MAX_BACKOFF_S)
+            delay_s = backoff.after(clock() - connected_at)
+            log.warning("the launcher is gone; another is started in %.0f s", delay_s)
+            await asyncio.sleep(delay_s)
             await self._reconnect()
 
     async def _reconnect(self) -> None:
         try:
-            await self._engine.connect()
+            await self._connect_engine()
             await self._sandboxes.recover()
             self._slots.open()
             await self._warm()
@@ -174,16 +230,18 @@ class Node:
 
 
 def native_engine(settings: NodeSettings, on_exit: Callable[[str, int], None]) -> NativeEngine:
-    places, uplink, open_ranges = settings.places, str(settings.uplink), settings.open_ranges
+    places, limits = settings.places, settings.egress
+    uplink, open_ranges = str(settings.uplink), settings.open_ranges
+    version = engine_version(uplink, open_ranges, rate=limits.rate, burst=limits.burst, mbit=limits.mbit)
 
     def runtime() -> Any:
         directory = current(places.data)
         return directory, runtime_argv(directory)
 
     def start(places: Places) -> Awaitable[subprocess.Popen[bytes]]:
-        return start_launcher(places, launcher_command(places, uplink, open_ranges))
+        return start_launcher(places, launcher_command(places, uplink, open_ranges, limits))
 
-    return NativeEngine(places, engine_version(uplink, open_ranges), runtime, on_exit, start)
+    return NativeEngine(places, version, runtime, on_exit, start)
 
 
 def order_from(params: Params) -> Order:
@@ -197,10 +255,15 @@ def order_from(params: Params) -> Order:
             limits=Limits.from_wire(params.get("limits") or {}),
             hostname=str(params.get("hostname") or identity),
             env=env,
-            internet_access=params.get("internet_access") is True,
+            policy=policy_from(params),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidInput("not a sandbox order") from error
+
+
+def policy_from(params: Params) -> Policy:
+    given = params.get("policy")
+    return from_wire(given) if isinstance(given, dict) else CLOSED
 
 
 def which(params: Params) -> tuple[str, int]:
@@ -216,6 +279,15 @@ def sandbox_id(params: Params) -> str:
     if not isinstance(identity, str) or not is_sandbox_id(identity):
         raise InvalidInput("not a sandbox id")
     return identity
+
+
+async def _or_log(work: Awaitable[None], what: str) -> None:
+    try:
+        await work
+    except AtollError as error:
+        log.error("%s was not done: %s", what, error.message)
+    except Exception:
+        log.exception("%s was not done", what)
 
 
 def run(settings: NodeSettings) -> None:

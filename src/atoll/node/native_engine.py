@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import logging
 import subprocess
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from atoll.core.engine import EngineHandle, EngineUsage, SandboxSpec, SlotSpec
 from atoll.core.errors import AtollError, Unavailable
+from atoll.core.packet_policy import KernelPolicy
 from atoll.core.settings import Places
 from atoll.core.template import Template
 from atoll.rpc import RpcClient
@@ -26,7 +27,7 @@ CREATE_TIMEOUT_S = 30.0
 
 
 class NativeEngine:
-    """Implements `core.engine.Engine` and `Pausable`."""
+    """Implements `core.engine.Engine`, `Pausable` and `Governed`."""
 
     def __init__(
         self,
@@ -99,7 +100,8 @@ class NativeEngine:
             "socket": str(spec.socket),
             "config": dict(spec.config),
             "slot": spec.slot,
-            "internet_access": spec.internet_access,
+            "egress": spec.egress.to_wire(),
+            "nameservers": list(spec.nameservers),
         }
         return await self._call("create", request, CREATE_TIMEOUT_S)
 
@@ -115,6 +117,19 @@ class NativeEngine:
 
     async def resume(self, sandbox_id: str, handle: EngineHandle) -> None:
         await self._call("resume", {"id": sandbox_id, "handle": handle})
+
+    async def set_egress(self, sandbox_id: str, policy: KernelPolicy) -> None:
+        await self._call("set_egress", {"id": sandbox_id, "egress": policy.to_wire()})
+
+    async def punish(self, sandbox_id: str, seconds: int) -> None:
+        await self._call("punish", {"id": sandbox_id, "seconds": seconds})
+
+    async def blocked(self, networks: Sequence[str], ports: Sequence[str]) -> None:
+        await self._call("blocked", {"networks": list(networks), "ports": list(ports)})
+
+    async def refused(self) -> dict[str, int]:
+        """Packets, by `core.packet_policy.Refusal`."""
+        return dict((await self._call("refused", {}))["packets"])
 
     async def shutdown(self) -> None:
         client = self._connected()

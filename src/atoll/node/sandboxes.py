@@ -9,17 +9,20 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from atoll.core.engine import Engine, EngineHandle, Pausable, SandboxSpec
-from atoll.core.errors import AtollError, Conflict, NotFound, PermissionDenied, Unavailable, Unsupported
+from atoll.core.engine import Engine, EngineHandle, Governed, Pausable, SandboxSpec
+from atoll.core.errors import AtollError, Conflict, NotFound, Unavailable, Unsupported
 from atoll.core.limits import Limits
+from atoll.core.packet_policy import compile_policy
+from atoll.core.policy import CLOSED, Policy, fingerprint, from_wire, to_wire
 from atoll.core.settings import Places
 from atoll.core.template import Template
 
-from . import health, recover
+from . import health, recover, trust
+from .egress_process import Egress, NoEgress, Outbound
 from .exits import ExitWatch, lives
 from .handles import VISIBLE, Handle, HandleState, HandleStore
 from .recover import Action
@@ -44,6 +47,10 @@ class Disks(Protocol):
     def wrap_env(self, env: Mapping[str, str], sandbox_id: str) -> str: ...
 
     def unwrap_env(self, wrapped: str, sandbox_id: str) -> dict[str, str]: ...
+
+    def wrap_policy(self, policy: Mapping[str, Any], sandbox_id: str) -> str: ...  # Any: JSON values
+
+    def unwrap_policy(self, wrapped: str, sandbox_id: str) -> dict[str, Any]: ...
 
     def make(self, sandbox_id: str, size_mib: int) -> None: ...
 
@@ -74,7 +81,7 @@ class Order:
     limits: Limits
     hostname: str
     env: Mapping[str, str] = field(default_factory=dict)
-    internet_access: bool = False
+    policy: Policy = CLOSED
 
 
 class Sandboxes:
@@ -87,6 +94,7 @@ class Sandboxes:
         templates: Templates,
         emit: Emit,
         slots: SlotPool | None = None,
+        egress: Egress | None = None,
     ) -> None:
         self._places = places
         self._engine = engine
@@ -95,6 +103,7 @@ class Sandboxes:
         self._templates = templates
         self._emit = emit
         self._slots = slots
+        self._egress = egress or NoEgress()
         self._turns = Turns()
         self._exits = ExitWatch(self.exited)
         self._background: set[asyncio.Task[None]] = set()
@@ -111,8 +120,9 @@ class Sandboxes:
                 key = ready.key if ready else self._disks.fresh_key()
                 wrapped = self._disks.wrap(key, order.id)
                 wrapped_env = self._disks.wrap_env(order.env, order.id) if order.env else ""
-                handle = self._handles.save(_handle(order, HandleState.CREATING, template, wrapped, wrapped_env))
-                return await self._bear(handle, order.env, key, Action.CLEAN, ready.name if ready else None)
+                handle = _handle(order, HandleState.CREATING, template, wrapped, wrapped_env)
+                handle = self._handles.save(self._governed(handle, order.policy))
+                return await self._bear(handle, order, order.env, key, ready.name if ready else None)
 
     async def start(self, order: Order) -> Facts:
         async with self._turns(order.id):
@@ -122,10 +132,11 @@ class Sandboxes:
             if saved.state is not HandleState.STOPPED:
                 return self._created_already(saved, order)
             handle = _handle(order, HandleState.STARTING, saved.template, saved.wrapped_key, saved.wrapped_env)
+            handle = self._governed(handle, order.policy)
             try:
                 key = self._disks.unwrap(saved.wrapped_key, saved.id)
                 env = self._disks.unwrap_env(saved.wrapped_env, saved.id) if saved.wrapped_env else {}
-                return await self._bear(self._handles.save(handle), {**env, **order.env}, key, Action.END)
+                return await self._bear(self._handles.save(handle), order, {**env, **order.env}, key)
             except BaseException:
                 self._take_back(saved)
                 raise
@@ -148,6 +159,19 @@ class Sandboxes:
 
     async def resume(self, sandbox_id: str, incarnation: int) -> Facts:
         return await self._set_paused(sandbox_id, incarnation, HandleState.RUNNING)
+
+    async def set_network(self, sandbox_id: str, incarnation: int, policy: Policy) -> Facts:
+        """A failure leaves it to the caller to say again what shall hold; until then the handle does."""
+        async with self._turns(sandbox_id):
+            handle = self._expect(sandbox_id, incarnation)
+            if handle.state not in (HandleState.RUNNING, HandleState.PAUSED):
+                raise Conflict(f"the sandbox is {handle.state.value}")
+            rules = bool(policy.transforms or self._policy(handle).transforms)
+            handle = replace(self._governed(handle, policy), trust_is_old=handle.trust_is_old or rules)
+            handle = self._handles.save(handle)
+            await self._govern(handle)
+            await self._renew_trust(handle)
+        return {}
 
     async def usage(self, sandbox_id: str) -> Facts:
         handle = self._known(sandbox_id)
@@ -178,6 +202,7 @@ class Sandboxes:
                     "state": VISIBLE[handle.state],
                     "template": handle.template.name,
                     "pid": handle.pid,
+                    "policy": fingerprint(self._policy_form(handle)),
                 }
                 for handle in self._handles
                 if handle.state in VISIBLE
@@ -243,23 +268,27 @@ class Sandboxes:
     # ---- steps; each is called with the sandbox's turn taken
 
     async def _bear(
-        self, handle: Handle, env: Mapping[str, str], key: bytes, otherwise: Action, slot: str | None = None
+        self, handle: Handle, order: Order, env: Mapping[str, str], key: bytes, slot: str | None = None
     ) -> Facts:
+        """One that fails in its first life leaves nothing, one that fails in a later one its disk."""
+        first = handle.state is HandleState.CREATING
         try:
             if slot:
                 self._disks.rename(slot, handle.id)
-            elif handle.state is HandleState.CREATING:
+            elif first:
                 self._disks.make(handle.id, handle.limits.disk_mib)
-            engine_handle = await self._launch(handle, env, key, slot)
+            engine_handle = await self._launch(handle, order.policy, env, key, slot)
         except BaseException:
-            await self._undo(handle, otherwise)
+            await self._undo(handle, Action.CLEAN if first else Action.END)
             raise
         handle = self._handles.change(handle, HandleState.RUNNING, engine=engine_handle)
         self._exits.watch(handle.id, engine_handle)
         self._spawn(asyncio.to_thread(self._handles.sync, handle.id))
         return self._born(handle)
 
-    async def _launch(self, handle: Handle, env: Mapping[str, str], key: bytes, slot: str | None) -> EngineHandle:
+    async def _launch(
+        self, handle: Handle, policy: Policy, env: Mapping[str, str], key: bytes, slot: str | None
+    ) -> EngineHandle:
         template = handle.template
         spec = SandboxSpec(
             id=handle.id,
@@ -277,14 +306,56 @@ class Sandboxes:
                 "python": template.python is not None,
                 "memory_limit_bytes": handle.limits.memory_mib << 20,
                 "vcpus": handle.limits.vcpu,
+                "trust": self._trust(policy),
             },
             slot=slot,
-            internet_access=handle.internet_access,
+            nameservers=policy.resolvers,
+            egress=compile_policy(policy),
         )
         await self._engine.prepare(template)
         engine_handle = await self._engine.create(spec)
-        await health.check(spec.socket)
+        await asyncio.gather(health.check(spec.socket), self._put(handle, engine_handle))
         return engine_handle
+
+    async def _govern(self, handle: Handle) -> None:
+        """Kernel and daemon do what the handle says; each cuts what it forbids."""
+        if not isinstance(self._engine, Governed):
+            raise Unsupported("this engine has no rules for what goes out")
+        assert handle.engine is not None, "running and paused sandboxes have an engine handle"
+        packets = compile_policy(self._policy(handle))
+        await asyncio.gather(self._engine.set_egress(handle.id, packets), self._put(handle, handle.engine))
+
+    async def _renew_trust(self, handle: Handle) -> None:
+        """Inside, by its agent, so not while it is paused. One whose agent does not do it hurts itself alone."""
+        if handle.state is not HandleState.RUNNING or not handle.trust_is_old:
+            return
+        try:
+            await trust.update(self._places.agent_socket(handle.id), self._trust(self._policy(handle)))
+        except AtollError as error:
+            log.warning("the trust store of %s is as it was: %s", handle.id, error.message)
+        else:
+            self._handles.save(replace(handle, trust_is_old=False))
+
+    def _trust(self, policy: Policy) -> trust.Trust | None:
+        return trust.for_policy(policy, self._egress.authority) if self._egress.authority else None
+
+    async def _put(self, handle: Handle, engine: EngineHandle) -> None:
+        """Nothing of it has run yet at its birth; an address that the daemon does not know is refused."""
+        if address := engine.get("address"):
+            await self._egress.put(Outbound(handle.id, address, self._policy_form(handle), engine.get("address6")))
+
+    def _governed(self, handle: Handle, policy: Policy) -> Handle:
+        simple = policy == Policy(internet_access=policy.internet_access)
+        wrapped = "" if simple else self._disks.wrap_policy(to_wire(policy), handle.id)
+        return replace(handle, internet_access=policy.internet_access, wrapped_policy=wrapped)
+
+    def _policy(self, handle: Handle) -> Policy:
+        return from_wire(self._policy_form(handle))
+
+    def _policy_form(self, handle: Handle) -> dict[str, Any]:  # Any: JSON values
+        if handle.wrapped_policy:
+            return self._disks.unwrap_policy(handle.wrapped_policy, handle.id)
+        return {"internet_access": handle.internet_access}
 
     async def _undo(self, handle: Handle, action: Action) -> None:
         """The error on its way to the caller says more than one from here; what stays undone is for recovery."""
@@ -303,6 +374,7 @@ class Sandboxes:
         self._exits.forget(handle.id)
         handle = self._handles.change(handle, HandleState.STOPPING)
         await self._engine.destroy(handle.id, handle.engine)
+        self._egress.forget(handle.id)
         self._places.agent_socket(handle.id).unlink(missing_ok=True)
         await asyncio.to_thread(self._disks.sync, handle.id)
         self._handles.change(handle, HandleState.STOPPED, engine=None)
@@ -312,6 +384,7 @@ class Sandboxes:
         self._exits.forget(handle.id)
         handle = self._handles.change(handle, HandleState.DESTROYING)
         await self._engine.destroy(handle.id, handle.engine)
+        self._egress.forget(handle.id)
         self._places.agent_socket(handle.id).unlink(missing_ok=True)
         self._spawn(self._sweep(handle.id))
 
@@ -326,17 +399,19 @@ class Sandboxes:
             if handle.state not in (HandleState.RUNNING, HandleState.PAUSED):
                 raise Conflict(f"the sandbox is {handle.state.value}")
             if handle.state is not wanted:
-                await self._change_paused(handle, wanted)
+                await self._renew_trust(await self._change_paused(handle, wanted))
         return {}
 
-    async def _change_paused(self, handle: Handle, wanted: HandleState) -> None:
+    async def _change_paused(self, handle: Handle, wanted: HandleState) -> Handle:
         try:
-            await self._apply_pause(self._handles.change(handle, wanted))
+            changed = self._handles.change(handle, wanted)
+            await self._apply_pause(changed)
         except Unavailable:
             raise  # what was saved is applied again when the engine is back
         except AtollError:
             self._handles.save(handle)
             raise
+        return changed
 
     async def _apply_pause(self, handle: Handle) -> None:
         if not isinstance(self._engine, Pausable):
@@ -359,9 +434,12 @@ class Sandboxes:
 
     async def _adopt(self, handle: Handle) -> None:
         assert handle.engine is not None, "a sandbox without an engine handle is never adopted"
+        self._exits.watch(handle.id, handle.engine)
+        if isinstance(self._engine, Governed):
+            await self._govern(handle)  # a change may have been cut off, so before it goes on
         if isinstance(self._engine, Pausable):
             await self._apply_pause(handle)
-        self._exits.watch(handle.id, handle.engine)
+        await self._renew_trust(handle)
 
     async def _after_exit(self, sandbox_id: str, pid: int) -> None:
         """While the engine is away there is nothing to end it with; recovery sees it first, or has looked before."""
@@ -398,10 +476,8 @@ class Sandboxes:
     def _born(self, handle: Handle) -> Facts:
         return {"socket": str(self._places.agent_socket(handle.id)), "pid": handle.pid}
 
-    def require_internet(self, sandbox_id: str) -> None:
-        """Before a connection is made outward in a sandbox's name."""
-        if not self._known(sandbox_id).internet_access:
-            raise PermissionDenied("this sandbox was created without internet access")
+    def policy(self, sandbox_id: str) -> Policy:
+        return self._policy(self._known(sandbox_id))
 
     def _known(self, sandbox_id: str) -> Handle:
         handle = self._handles.get(sandbox_id)
@@ -436,7 +512,6 @@ def _handle(order: Order, state: HandleState, template: Template, wrapped_key: s
         hostname=order.hostname,
         wrapped_key=wrapped_key,
         wrapped_env=wrapped_env,
-        internet_access=order.internet_access,
     )
 
 

@@ -21,6 +21,7 @@ from atoll.core.rates import Rates
 from atoll.core.sandbox import InboundAuth, Sandbox
 
 from . import tables
+from .seal import Seal
 
 T = TypeVar("T")
 Values = dict[str, Any]  # Any: column values
@@ -73,13 +74,19 @@ _newest = select(func.max(tables.audit.c.seq)).scalar_subquery()
 FORGET_AUDIT = delete(tables.audit).where(
     or_(tables.audit.c.at < bindparam("before"), tables.audit.c.seq <= _newest - bindparam("most"))
 )
+CREATOR = (
+    select(tables.audit.c.key_id)
+    .where(tables.audit.c.sandbox_id == bindparam("sandbox_id"), tables.audit.c.operation == "sandbox.create")
+    .order_by(tables.audit.c.seq)
+    .limit(1)
+)
 LIST_AUDIT = select(tables.audit).order_by(tables.audit.c.seq.desc()).limit(bindparam("most"))
 
 
 class SqlStore:
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, seal: Seal) -> None:
         self._engine = engine
-        self.sandboxes = SqlSandboxes(engine)
+        self.sandboxes = SqlSandboxes(engine, seal)
         self.keys = SqlKeys(engine)
         self.audit = SqlAudit(engine)
         self.nodes = SqlNodes(engine)
@@ -102,21 +109,25 @@ class _Repository:
 
 
 class SqlSandboxes(_Repository):
+    def __init__(self, engine: Engine, seal: Seal) -> None:
+        super().__init__(engine)
+        self._seal = seal
+
     async def insert(self, sandbox: Sandbox) -> None:
-        self._write(INSERT_SANDBOX, _sandbox_values(sandbox))
+        self._write(INSERT_SANDBOX, self._sealed(sandbox.id, _sandbox_values(sandbox)))
 
     async def insert_if(self, sandbox: Sandbox, admit: Admit) -> None:
         with self._engine.begin() as connection:
             used = connection.execute(USED_BY_KEY, {"key": sandbox.key_id}).mappings().one()
             admit(Used(**used))
-            connection.execute(INSERT_SANDBOX, _sandbox_values(sandbox))
+            connection.execute(INSERT_SANDBOX, self._sealed(sandbox.id, _sandbox_values(sandbox)))
 
     async def get(self, sandbox_id: str) -> Sandbox | None:
         rows = self._read(GET_SANDBOX, {"key": sandbox_id})
-        return _sandbox(rows[0]) if rows else None
+        return self._sandbox(rows[0]) if rows else None
 
     async def replace(self, old: Sandbox, new: Sandbox) -> bool:
-        changes = _changed(_sandbox_values(old), _sandbox_values(new))
+        changes = self._sealed(new.id, _changed(_sandbox_values(old), _sandbox_values(new)))
         expected = {"old_id": old.id, "old_state": old.state.value, "old_incarnation": old.incarnation}
         if not changes:
             changes = {"state": new.state.value}
@@ -132,16 +143,16 @@ class SqlSandboxes(_Repository):
             created_at, sandbox_id = after
             same_time = and_(_box.created_at == created_at, _box.id < sandbox_id)
             query = query.where(or_(_box.created_at < created_at, same_time))
-        return _all(_sandbox, self._read(query.order_by(_box.created_at.desc(), _box.id.desc()).limit(limit)))
+        return _all(self._sandbox, self._read(query.order_by(_box.created_at.desc(), _box.id.desc()).limit(limit)))
 
     async def on_node(self, node_id: str) -> Sequence[Sandbox]:
-        return _all(_sandbox, self._read(ON_NODE, {"node": node_id}))
+        return _all(self._sandbox, self._read(ON_NODE, {"node": node_id}))
 
     async def executing_or_kept(self) -> Sequence[Sandbox]:
-        return _all(_sandbox, self._read(NOT_DELETED.where(_box.state != State.CREATING.value)))
+        return _all(self._sandbox, self._read(NOT_DELETED.where(_box.state != State.CREATING.value)))
 
     async def to_check(self, now: float, limit: int) -> Sequence[Sandbox]:
-        return _all(_sandbox, self._read(TO_CHECK, {"now": now, "most": limit}))
+        return _all(self._sandbox, self._read(TO_CHECK, {"now": now, "most": limit}))
 
     async def set_check_at(self, times: Iterable[tuple[str, float | None]]) -> None:
         values = [{"key": sandbox_id, "at": at} for sandbox_id, at in times]
@@ -149,13 +160,27 @@ class SqlSandboxes(_Repository):
             self._write(SET_CHECK_AT, values)
 
     async def tombstones(self, before: float) -> Sequence[Sandbox]:
-        return _all(_sandbox, self._read(TOMBSTONES, {"before": before}))
+        return _all(self._sandbox, self._read(TOMBSTONES, {"before": before}))
 
     async def unfinished(self, before: float) -> Sequence[Sandbox]:
-        return _all(_sandbox, self._read(UNFINISHED, {"before": before}))
+        return _all(self._sandbox, self._read(UNFINISHED, {"before": before}))
 
     async def purge(self, sandbox_id: str) -> None:
         self._write(PURGE, {"key": sandbox_id})
+
+    def _sealed(self, sandbox_id: str, values: Values) -> Values:
+        """Last of all: sealing the same twice gives different texts."""
+        if "network" in values:
+            values["network"] = self._seal.close(values["network"], sandbox_id)
+        return values
+
+    def _sandbox(self, row: RowMapping) -> Sandbox:
+        values = dict(row)
+        values["state"] = State(values["state"])
+        values["limits"] = Limits.from_wire(values["limits"])
+        values["inbound_auth"] = InboundAuth(values["inbound_auth"])
+        values["network"] = self._seal.open(values["network"], values["id"])
+        return Sandbox(**values)
 
 
 class SqlKeys(_Repository):
@@ -189,6 +214,10 @@ class SqlAudit(_Repository):
         rows = self._read(LIST_AUDIT, {"most": limit})
         return [AuditEntry(**{name: row[name] for name in AuditEntry.__dataclass_fields__}) for row in rows]
 
+    async def creator(self, sandbox_id: str) -> str | None:
+        rows = self._read(CREATOR, {"sandbox_id": sandbox_id})
+        return str(rows[0]["key_id"]) if rows else None
+
     async def forget(self, before: float, most: int) -> None:
         self._write(FORGET_AUDIT, {"before": before, "most": most})
 
@@ -221,14 +250,6 @@ def _sandbox_values(sandbox: Sandbox) -> Values:
     values["limits"] = sandbox.limits.to_wire()
     values["inbound_auth"] = sandbox.inbound_auth.value
     return values
-
-
-def _sandbox(row: RowMapping) -> Sandbox:
-    values = dict(row)
-    values["state"] = State(values["state"])
-    values["limits"] = Limits.from_wire(values["limits"])
-    values["inbound_auth"] = InboundAuth(values["inbound_auth"])
-    return Sandbox(**values)
 
 
 def _key_values(key: ApiKey) -> Values:

@@ -35,6 +35,7 @@ sandboxes = Table(
     Column("inbound_auth", String(16), nullable=False),
     Column("socket", Text, nullable=False),
     Column("metadata", JSON, nullable=False),
+    Column("network", Text, nullable=False),
 )
 Index(None, sandboxes.c.check_at)
 Index(None, sandboxes.c.organization_id, sandboxes.c.created_at, sandboxes.c.id)

@@ -38,6 +38,11 @@ class FakeLauncher:
         """Methods that answer with an error."""
         self.slots: list[str] = []
         """Names of the slots made ahead and not used yet."""
+        self.egress: dict[str, Params] = {}
+        """What the packet filter would do for each sandbox."""
+        self.told: list[tuple[str, Params]] = []
+        """`punish` and `blocked`."""
+        self._born = 0
         self._templates: set[str] = set()
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._waiting: set[asyncio.Task[None]] = set()
@@ -69,6 +74,10 @@ class FakeLauncher:
             "pause": self._pause,
             "resume": self._resume,
             "usage": self._usage,
+            "set_egress": self._set_egress,
+            "punish": lambda params: self._hear("punish", params),
+            "blocked": lambda params: self._hear("blocked", params),
+            "refused": self._refused,
             "shutdown": self._shutdown,
         }
         if method not in methods:
@@ -108,7 +117,18 @@ class FakeLauncher:
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
         await wait_listening(Path(params["socket"]), AGENT_START_TIMEOUT_S)
-        return _handle(process.pid)
+        self.egress[params["id"]] = params["egress"]
+        self._born += 1
+        return _handle(process.pid) | {"address": f"100.96.0.{self._born}"}
+
+    async def _set_egress(self, params: Params) -> None:
+        self.egress[params["id"]] = params["egress"]
+
+    async def _refused(self, _: Params) -> Params:
+        return {"packets": {"never": 3}}
+
+    async def _hear(self, method: str, params: Params) -> None:
+        self.told.append((method, params))
 
     async def _wait(self, identity: str, process: asyncio.subprocess.Process) -> None:
         await process.wait()
@@ -116,6 +136,7 @@ class FakeLauncher:
             self._server.broadcast("exited", {"id": identity, "pid": process.pid})
 
     async def _destroy(self, params: Params) -> None:
+        self.egress.pop(params["id"], None)
         process = self._processes.pop(params["id"], None)
         handle = params["handle"] if process is None else _handle(process.pid)
         if handle and _stat(handle["pid"]) is not None and _handle(handle["pid"]) == _only_name(handle):
@@ -178,7 +199,7 @@ async def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("--socket", "--run", "--installation"):
         parser.add_argument(name, required=True)
-    for name in ("--uplink", "--open-ranges"):
+    for name in ("--uplink", "--open-ranges", "--egress-rate", "--egress-burst", "--egress-mbit"):
         parser.add_argument(name, default="")
     parser.add_argument("--version", default=VERSION)
     arguments = parser.parse_args()

@@ -21,6 +21,8 @@ from atoll.core.settings import Places
 
 STOP_TIMEOUT_S = 120
 SERVING = "serves on"
+MODULES = {"launcher": "atoll.engines.native.launcher", "egress": "atoll.egress.main"}
+"""What runs beside the roles."""
 
 
 class InstallationFailed(RuntimeError):
@@ -115,8 +117,8 @@ class Installation:
         return status
 
     def pids(self, role: str) -> list[int]:
-        """Processes of `role` (node, server, edge or launcher) that belong to this installation."""
-        wanted = f"atoll.compose {role}" if role != "launcher" else f"--installation {self.places.installation}"
+        """Processes of `role` (node, server, edge, launcher or egress) that belong to this installation."""
+        wanted = MODULES.get(role, f"atoll.compose {role}")
         marks = (str(self.places.data), self.places.installation)
         return [
             pid

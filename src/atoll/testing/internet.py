@@ -2,45 +2,44 @@
 
     with Internet() as net, Installation(data, "--uplink", net.uplink) as atoll:
         ...                     # sandboxes reach http://example.com and https://api.example.com
-        net.requests            # what the servers were asked
+        net.requests            # what the web servers were asked
+        net.connections         # who was connected to; net.flows: the same with bytes, when it is over
+        net.packets(ATTACKER)   # how many packets ever got there: 0 is "not one"
+        net.zone.sequence("rebind.test", ATTACKER, METADATA)   # names may be changed at any time
         net.escaped()           # packets for its addresses that left this machine instead: 0
 
 The *gateway* namespace stands for the host that sandboxes go out through; it has a public address with a web server of
-its own, which is no business of a sandbox's. Behind it lies the *far* one with everything else. There is no route from
-either to the machine's own network. The servers are threads of this process whose sockets were made over there. What a
-process that was killed left behind is removed by the next one.
+its own, which is no business of a sandbox's. Behind it lies the *far* one with everything else:
+
+- resolvers (8.8.8.8, 1.1.1.1) on 53, over TLS on 853, over HTTPS at /dns-query, and with a page at /;
+- web servers (`WEB`; pages: `web_server`) with TLS, whose authority is in `ca_file`, for the names and the addresses;
+- TCP and UDP echoes on `ECHO_PORT`, a stand-in for QUIC on UDP 443, SMTP, SMB, NetBIOS and a mining pool;
+- `DEAD` accepts and never says a word, `BLACKHOLE` drops what it gets, every address of the network `CROWD` answers;
+- the metadata service of a cloud and an intranet, which no sandbox may reach, and an attacker, whom it may.
+
+Everything has an IPv6 address too (`v6`). There is no route from either namespace to the machine's own network. The
+servers are a thread of this process whose sockets were made over there. What a process that was killed left behind is
+removed by the next one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import datetime
 import ipaddress
 import json
 import os
-import socketserver
-import ssl
-import struct
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import dns.flags
-import dns.message
-import dns.opcode
-import dns.rcode
-import dns.rdatatype
-import dns.rrset
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from .certificates import server_context
+from .far_servers import Datagram, FarServers, Flow
+from .name_server import Zone, over_https
+from .web_server import CSV, FILE, Answer, Request, Special, Web
 
 T = TypeVar("T")
 
@@ -55,63 +54,116 @@ FAR = "198.51.100.254"
 INTRANET = "10.20.30.40"
 METADATA = "169.254.169.254"
 ATTACKER = "203.0.113.66"
+DEAD = "203.0.113.90"
+BLACKHOLE = "203.0.113.91"
+MAIL, SMB, POOL = "203.0.113.100", "203.0.113.101", "203.0.113.102"
+SOCKS = "203.0.113.110"
+BULK = "203.0.113.120"
+"""For a server of one's own that has to be fast (`bulk_server`)."""
+CROWD = ipaddress.IPv4Network("192.0.2.0/24")
 WEB = {
     "example.com": "203.0.113.10",
     "www.example.com": "203.0.113.10",
+    "*.example.com": "203.0.113.10",
     "api.example.com": "203.0.113.20",
     "httpbin.org": "203.0.113.30",
     "files.example.com": "203.0.113.40",
     "jsonplaceholder.typicode.com": "203.0.113.50",
+    "google.com": "203.0.113.60",
+    "www.google.com": "203.0.113.60",
     "attacker.example.net": ATTACKER,
+    "github.com": "203.0.113.70",
+    "api.github.com": "203.0.113.71",
+    "raw.githubusercontent.com": "203.0.113.72",
+    "packages.example.org": "203.0.113.73",
+    "files.example.org": "203.0.113.74",
+    "modules.example.org": "203.0.113.75",
+    "ifconfig.me": "203.0.113.76",
+    "mydomain.com": "203.0.113.77",
+    "*.mydomain.com": "203.0.113.78",
+    "httpbin.e2b.team": "203.0.113.79",
+    "api.openai.com": "203.0.113.82",
 }
-NAMES = {**WEB, "intranet.corp.example": INTRANET, "metadata.google.internal": METADATA, "rebind.example.net": METADATA}
-PUBLIC = sorted({*RESOLVERS, *WEB.values(), GATEWAY, FAR})
-UDP_PORT = 4000
-FILE = bytes(range(256)) * 4096
-CSV = b"city,people\nOslo,709037\nRome,2748109\n"
+OTHERS = {
+    "dead.example.net": DEAD,
+    "blackhole.example.net": BLACKHOLE,
+    "mail.example.net": MAIL,
+    "smb.example.net": SMB,
+    "pool.supportxmr.com": POOL,
+    "socks.example.net": SOCKS,
+    "bulk.example.net": BULK,
+    "one.one.one.one": "1.1.1.1",
+    "dns.google": "8.8.8.8",
+}
+INSIDE = {"intranet.corp.example": INTRANET, "metadata.google.internal": METADATA, "rebind.example.net": METADATA}
+NAMES = {**WEB, **OTHERS, **INSIDE}
+PUBLIC = sorted({*RESOLVERS, *WEB.values(), *OTHERS.values(), GATEWAY, FAR})
+UDP_PORT = ECHO_PORT = 4000
+POOL_PORT = 3333
+TCP_PORTS = (25, 53, 80, 139, 443, 445, 853, POOL_PORT, ECHO_PORT)
+UDP_PORTS = (53, 137, 443, ECHO_PORT)
+
+_V6 = {
+    "8.8.8.8": "2001:4860:4860::8888",
+    "1.1.1.1": "2606:4700:4700::1111",
+    INTRANET: "fd00:10:20:30::40",
+    METADATA: "fd00:ec2::254",
+}
+ON_FAR = ("203.0.113.0/24", str(CROWD), *(f"{each}/32" for each in (*RESOLVERS, INTRANET, METADATA)))
+ON_FAR_V6 = ("2001:db8:203:0:113::/80", "2001:db8:192:0:2::/80", *(f"{each}/128" for each in _V6.values()))
 
 
-@dataclass(frozen=True)
-class Request:
-    server: str
-    port: int
-    host: str
-    method: str
-    path: str
-    body: bytes
+def v6(address: str) -> str:
+    """The IPv6 address of whoever has this one: 203.0.113.10 is 2001:db8:203:0:113::10."""
+    first, second, third, last = address.split(".")
+    return _V6.get(address) or str(ipaddress.IPv6Address(f"2001:db8:{first}:{second}:{third}::{last}"))
 
 
 class Internet:
-    def __init__(self, suffix: str = "") -> None:
-        """`suffix` tells several of one process apart."""
+    def __init__(self, suffix: str = "", ipv6: bool = True) -> None:
+        """`suffix` tells several of one process apart. Without `ipv6` no name has such an address, nor the gateway."""
         self.name = f"{PREFIX}-{os.getpid()}-{suffix}".rstrip("-")
         self.uplink = f"netns:{self.name}"
+        self.ipv6 = ipv6
         self.requests: list[Request] = []
-        self.connections: list[tuple[str, int]] = []
-        """Server and port of each TCP connection that was accepted."""
-        self.datagrams: list[tuple[str, int, bytes]] = []
-        """Server, source port and content of each UDP packet to `UDP_PORT`."""
-        self.queries: list[tuple[str, str, str]] = []
-        """Resolver, name and type of each question."""
-        self._echoes: dict[str, _Echo] = {}
+        self.zone = Zone({name: (each, v6(each)) if ipv6 else (each,) for name, each in NAMES.items()})
         self._cleanup = contextlib.ExitStack()
 
     @property
     def ca_file(self) -> Path:
         return self._directory / "ca.pem"
 
+    @property
+    def connections(self) -> list[tuple[str, int]]:
+        """Server and port of each TCP connection that was accepted, but those to port 53."""
+        return self._servers.connections
+
+    @property
+    def flows(self) -> list[Flow]:
+        """The connections that are over."""
+        return self._servers.flows
+
+    @property
+    def datagrams(self) -> list[Datagram]:
+        """Each UDP packet that was no question."""
+        return self._servers.datagrams
+
+    @property
+    def queries(self) -> list[tuple[str, str, str]]:
+        """Resolver, name and type of each question."""
+        return self._servers.queries
+
     def __enter__(self) -> Internet:
         sweep()
         with contextlib.ExitStack() as undo:
             self._directory = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="atoll-internet-")))
             undo.callback(_remove, self.name)
-            _build(self.name)
-            tls = _tls(self._directory, sorted({*NAMES, *PUBLIC, "*.example.com"}))
-            for server in self._servers(tls):
-                thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-                thread.start()
-                undo.callback(server.server_close)
-                undo.callback(server.shutdown)
+            _build(self.name, self.ipv6)
+            self._servers = self._made_servers()
+            self._servers.start()
+            undo.callback(self._servers.stop)
+            self.far(self._listen)
+            self.gateway(self._listen_at_gateway)
             self._cleanup = undo.pop_all()
         return self
 
@@ -127,24 +179,80 @@ class Internet:
         return inside(NAMESPACES / self.name, work)
 
     def send_late(self, server: str, port: int, content: bytes) -> None:
-        """From a server of `datagrams` to a port that it heard from at the gateway, asked or not."""
-        self._echoes[server].socket.sendto(content, (GATEWAY, port))
+        """From the echo of a server to a port that it heard from at the gateway, asked or not."""
+        self._servers.send_from(server, ECHO_PORT, content, (GATEWAY, port))
+
+    def packets(self, address: str, port: int | None = None) -> int:
+        """That came to an address over there, or to one of its ports, since the beginning."""
+        family = 6 if ":" in address else 4
+        if port is not None:
+            return self.far(lambda: _counted("seen", f"ports{family}")).get(f"{address} {port}", 0)
+        return self.far(lambda: _counted("seen", f"hosts{family}")).get(address, 0)
 
     def escaped(self) -> int:
         """Packets for this internet's addresses that this machine sent anywhere else."""
-        listed = json.loads(_run("nft", "--json", "list", "counter", "inet", self.name, "escaped"))
-        return next(int(entry["counter"]["packets"]) for entry in listed["nftables"] if "counter" in entry)
+        return sum(self.escapes().values())
 
-    def _servers(self, tls: ssl.SSLContext) -> Iterator[_Server]:
-        for address in RESOLVERS:
-            yield self.far(lambda address=address: _DnsOverUdp(self, address))  # type: ignore[misc]  # a default binds
-            yield self.far(lambda address=address: _DnsOverTcp(self, address))  # type: ignore[misc]
-        for address in sorted({*WEB.values(), INTRANET, METADATA}):
-            yield self.far(lambda address=address: _Web(self, address, 80, None))  # type: ignore[misc]
-            yield self.far(lambda address=address: _Web(self, address, 443, tls))  # type: ignore[misc]
-            yield self.far(lambda address=address: _Echo(self, address))  # type: ignore[misc]
-        yield self.gateway(lambda: _Web(self, GATEWAY, 80, None))
-        yield self.gateway(lambda: _Echo(self, GATEWAY))
+    def escapes(self) -> dict[str, int]:
+        """The same, by address."""
+        return _counted(self.name, "escaped4") | _counted(self.name, "escaped6")
+
+    def _made_servers(self) -> FarServers:
+        special: dict[str, Special] = {METADATA: _credentials, v6(METADATA): _credentials}
+        for resolver, home in zip(RESOLVERS, ("https://dns.google/", "https://one.one.one.one/"), strict=True):
+            status = 302 if resolver == "8.8.8.8" else 301
+            special[resolver] = special[v6(resolver)] = self._resolver_page(status, home)
+        special[WEB["ifconfig.me"]] = special[v6(WEB["ifconfig.me"])] = _whats_my_address
+        names = sorted({*NAMES, *PUBLIC, *map(v6, PUBLIC), "*.github.com", "*.google.com"})
+        tls = server_context(self._directory, names)
+        tls.sni_callback = _remember_name
+        dead = (DEAD, v6(DEAD), BLACKHOLE, v6(BLACKHOLE))
+        return FarServers(
+            lambda: _enter(NAMESPACES / f"{self.name}-far"), self.zone, Web(self.requests, special), tls, dead
+        )
+
+    def _resolver_page(self, status: int, home: str) -> Special:
+        def page(asked: Request) -> Answer | None:
+            path, _, query = asked.path.partition("?")
+            if path not in ("/dns-query", "/resolve"):
+                return Answer(status=status, headers=(("Location", home),)) if path == "/" else None
+            told = over_https(self.zone, asked.server, query, asked.body, lambda *each: self.queries.append(each))
+            return Answer(told[1], told[0]) if told is not None else Answer(status=400)
+
+        return page
+
+    def _listen(self) -> None:
+        for port in TCP_PORTS:
+            self._servers.listen(port)
+        for port in UDP_PORTS:
+            self._servers.listen_udp(port)
+
+    def _listen_at_gateway(self) -> None:
+        self._servers.listen(80, GATEWAY)
+        self._servers.listen_udp(ECHO_PORT, GATEWAY)
+
+
+def _credentials(asked: Request) -> Answer:
+    return Answer(b'{"AccessKeyId": "AKIAFAKE", "SecretAccessKey": "not-a-secret"}', "application/json")
+
+
+def _whats_my_address(asked: Request) -> Answer | None:
+    return Answer(asked.client.encode()) if asked.path == "/" else None
+
+
+def _remember_name(connection: Any, name: str | None, context: object) -> None:  # Any: ssl has no type for it
+    connection.server_asked = name
+
+
+def _counted(table: str, name: str) -> dict[str, int]:
+    """Packets by element of a set of counters; parts of one are separated by spaces."""
+    listed = json.loads(_run("nft", "--json", "list", "set", "inet", table, name))["nftables"]
+    elements = [each["elem"] for entry in listed if "set" in entry for each in entry["set"].get("elem", [])]
+    return {_key(each["val"]): int(each["counter"]["packets"]) for each in elements}
+
+
+def _key(value: Any) -> str:  # Any: JSON values
+    return " ".join(str(part) for part in value["concat"]) if isinstance(value, dict) else str(value)
 
 
 def inside(namespace: Path, work: Callable[[], T]) -> T:
@@ -152,19 +260,14 @@ def inside(namespace: Path, work: Callable[[], T]) -> T:
     outcome: list[T] = []
     failure: list[BaseException] = []
 
-    def enter() -> None:
+    def run() -> None:
         try:
-            fd = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                if ctypes.CDLL(None, use_errno=True).setns(fd, CLONE_NEWNET) != 0:
-                    raise OSError(ctypes.get_errno(), f"setns {namespace}")
-            finally:
-                os.close(fd)
+            _enter(namespace)
             outcome.append(work())
         except BaseException as error:
             failure.append(error)
 
-    thread = threading.Thread(target=enter)
+    thread = threading.Thread(target=run)
     thread.start()
     thread.join()
     if failure:
@@ -172,29 +275,67 @@ def inside(namespace: Path, work: Callable[[], T]) -> T:
     return outcome[0]
 
 
+def _enter(namespace: Path) -> None:
+    """With the calling thread, for good."""
+    fd = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if ctypes.CDLL(None, use_errno=True).setns(fd, CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), f"setns {namespace}")
+    finally:
+        os.close(fd)
+
+
 # ---- namespaces
 
 
-def _build(name: str) -> None:
+def _build(name: str, ipv6: bool) -> None:
     far = f"{name}-far"
-    on_far = sorted({*RESOLVERS, *NAMES.values()})
     _run("ip", "netns", "add", name)
     _run("ip", "netns", "add", far)
     _batch(name, "link set lo up", f"link add wan0 type veth peer name wan0 netns {far}")
-    _batch(far, "link set lo up", *(f"address add {address}/32 dev lo" for address in on_far))
-    _batch(far, f"address add {FAR}/24 dev wan0", "link set wan0 up")
+    _batch(far, "link set lo up", *(f"route add local {each} dev lo" for each in (*ON_FAR, *ON_FAR_V6)))
+    _batch(far, f"address add {FAR}/24 dev wan0", f"address add {v6(FAR)}/64 dev wan0 nodad", "link set wan0 up")
     _batch(name, f"address add {GATEWAY}/24 dev wan0", "link set wan0 up", f"route add default via {FAR}")
+    if ipv6:
+        _batch(name, f"address add {v6(GATEWAY)}/64 dev wan0 nodad", f"route add default via {v6(FAR)}")
+    inside(NAMESPACES / far, lambda: _run("nft", "-f", "-", input=SEEN))
     _run("nft", "-f", "-", input=_watch(name))
 
 
+HOSTS = "type ipv{family}_addr; size 65535; flags dynamic; counter;"
+PORTS = "type ipv{family}_addr . inet_service; size 65535; flags dynamic; counter;"
+SEEN = f"""
+table inet seen {{
+  set hosts4 {{ {HOSTS.format(family=4)} }}
+  set hosts6 {{ {HOSTS.format(family=6)} }}
+  set ports4 {{ {PORTS.format(family=4)} }}
+  set ports6 {{ {PORTS.format(family=6)} }}
+  chain in {{
+    type filter hook prerouting priority -300; policy accept;
+    iifname "lo" accept
+    update @hosts4 {{ ip daddr }}
+    update @hosts6 {{ ip6 daddr }}
+    meta l4proto {{ tcp, udp }} update @ports4 {{ ip daddr . th dport }}
+    meta l4proto {{ tcp, udp }} update @ports6 {{ ip6 daddr . th dport }}
+    ip daddr {BLACKHOLE} drop
+    ip6 daddr {v6(BLACKHOLE)} drop
+  }}
+}}
+"""
+
+
 def _watch(name: str) -> str:
-    """Counts on the machine's own side; nothing there is held up."""
+    """Counts on the machine's own side; nothing there is held up. Single addresses: a machine may use others of these
+    networks for something of its own."""
+    used = sorted({*PUBLIC, METADATA, INTRANET, *map(str, CROWD)})
     return f"""
 table inet {name} {{
-  counter escaped {{ }}
+  set escaped4 {{ {HOSTS.format(family=4)} }}
+  set escaped6 {{ {HOSTS.format(family=6)} }}
   chain out {{
     type filter hook postrouting priority 300; policy accept;
-    oifname != "lo" ip daddr {{ {", ".join([*PUBLIC, METADATA, INTRANET])} }} counter name escaped
+    oifname != "lo" ip daddr {{ {", ".join(used)} }} update @escaped4 {{ ip daddr }}
+    oifname != "lo" ip6 daddr {{ {", ".join(map(v6, used))} }} update @escaped6 {{ ip6 daddr }}
   }}
 }}
 """
@@ -227,210 +368,8 @@ def _run(*argv: str, input: str = "") -> str:
     return done.stdout
 
 
-# ---- servers
-
-
-_Server = socketserver.BaseServer
-
-
-class _Web(socketserver.ThreadingMixIn, HTTPServer):
-    daemon_threads = True
-    request_queue_size = 512
-
-    def __init__(self, net: Internet, address: str, port: int, tls: ssl.SSLContext | None) -> None:
-        self.net, self.tls = net, tls
-        self.address, self.port = address, port
-        super().__init__((address, port), _Page)
-
-    def server_bind(self) -> None:
-        socketserver.TCPServer.server_bind(self)  # without asking anybody for the address's name
-
-    def get_request(self) -> tuple[Any, Any]:
-        connection, client = super().get_request()
-        self.net.connections.append((self.address, self.port))
-        return connection, client
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        """In the connection's thread: a client that does not finish its handshake keeps nobody waiting."""
-        if self.tls is None:
-            super().finish_request(request, client_address)
-        else:
-            with self.tls.wrap_socket(request, server_side=True) as encrypted:
-                super().finish_request(encrypted, client_address)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients come and go."""
-
-
-class _Page(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Web
-    timeout = 30
-
-    def _answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        host = self.headers.get("Host", "")
-        self.server.net.requests.append(
-            Request(self.server.address, self.server.port, host, self.command, self.path, body)
-        )
-        status, kind, content = self._content(host, body)
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
-
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _answer
-
-    def _content(self, host: str, body: bytes) -> tuple[int, str, bytes]:
-        path = self.path.partition("?")[0]
-        if self.server.address == METADATA:
-            return 200, "application/json", b'{"AccessKeyId": "AKIAFAKE", "SecretAccessKey": "not-a-secret"}'
-        if path == "/data":
-            return 200, "application/json", b'{"data": [1, 2, 3]}'
-        if path == "/posts/1":
-            return 200, "application/json", b'{"id": 1, "title": "A post"}'
-        if path in ("/data.csv", "/file.csv"):
-            return 200, "text/csv", CSV
-        if path == "/file.bin":
-            return 200, "application/octet-stream", FILE
-        if path in ("/get", "/post", "/put", "/delete", "/anything", "/headers"):
-            told = {
-                "method": self.command,
-                "url": f"{'https' if self.server.tls else 'http'}://{host}{self.path}",
-                "headers": dict(self.headers.items()),
-                "data": body.decode(errors="replace"),
-                "origin": self.client_address[0],
-            }
-            return 200, "application/json", json.dumps(told).encode()
-        if path == "/":
-            return 200, "text/html", f"<!doctype html><title>Example Domain</title><h1>{host}</h1>".encode()
-        return 404, "text/plain", b"not found"
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """`Internet.requests` is the log."""
-
-
-class _Echo(socketserver.ThreadingUDPServer):
-    daemon_threads = True
-
-    def __init__(self, net: Internet, address: str) -> None:
-        self.net, self.address = net, address
-        super().__init__((address, UDP_PORT), _EchoOnce)
-        net._echoes[address] = self
-
-
-class _EchoOnce(socketserver.BaseRequestHandler):
-    server: _Echo
-
-    def handle(self) -> None:
-        data, answering = self.request
-        self.server.net.datagrams.append((self.server.address, self.client_address[1], data))
-        answering.sendto(data, self.client_address)
-
-
-class _DnsOverUdp(socketserver.ThreadingUDPServer):
-    daemon_threads = True
-
-    def __init__(self, net: Internet, address: str) -> None:
-        self.net, self.address = net, address
-        super().__init__((address, 53), _UdpQuestion)
-
-
-class _UdpQuestion(socketserver.BaseRequestHandler):
-    server: _DnsOverUdp
-
-    def handle(self) -> None:
-        data, answering = self.request
-        answering.sendto(answer(self.server.net, self.server.address, data), self.client_address)
-
-
-class _DnsOverTcp(socketserver.ThreadingTCPServer):
-    daemon_threads = True
-
-    def __init__(self, net: Internet, address: str) -> None:
-        self.net, self.address = net, address
-        super().__init__((address, 53), _TcpQuestions)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients come and go."""
-
-
-class _TcpQuestions(socketserver.StreamRequestHandler):
-    server: _DnsOverTcp
-    timeout = 30
-
-    def handle(self) -> None:
-        while len(head := self.rfile.read(2)) == 2:
-            message = answer(self.server.net, self.server.address, self.rfile.read(struct.unpack("!H", head)[0]))
-            self.wfile.write(struct.pack("!H", len(message)) + message)
-
-
-def answer(net: Internet, resolver: str, wire: bytes) -> bytes:
-    query = dns.message.from_wire(wire)
-    response = dns.message.make_response(query, recursion_available=True)
-    if query.opcode() != dns.opcode.QUERY or len(query.question) != 1:
-        response.set_rcode(dns.rcode.NOTIMP)
-        return response.to_wire()
-    question = query.question[0]
-    name = question.name.to_text(omit_final_dot=True).lower()
-    net.queries.append((resolver, name, dns.rdatatype.to_text(question.rdtype)))
-    address = NAMES.get(name)
-    if address is None:
-        response.set_rcode(dns.rcode.NXDOMAIN)
-    elif question.rdtype == dns.rdatatype.A:
-        response.answer.append(dns.rrset.from_text(question.name, 60, "IN", "A", address))
-    return response.to_wire()
-
-
-# ---- certificates
-
-
-def _tls(directory: Path, names: list[str]) -> ssl.SSLContext:
-    """Of an authority that was made just now and is forgotten; its certificate stays in ca.pem while it is needed."""
-    now = datetime.datetime.now(datetime.UTC)
-    authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    authority = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Atoll test internet")])
-
-    def certificate(
-        subject: x509.Name, public: ec.EllipticCurvePublicKey, is_authority: bool
-    ) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(authority)
-            .public_key(public)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False
-            )
-        )
-
-    usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
-    root = certificate(authority, authority_key.public_key(), True).add_extension(usage, critical=True)
-    leaf = certificate(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "servers")]), key.public_key(), False)
-    leaf = leaf.add_extension(x509.SubjectAlternativeName([_alternative(name) for name in names]), critical=False)
-    (directory / "ca.pem").write_bytes(
-        root.sign(authority_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-    )
-    (directory / "server.pem").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + leaf.sign(authority_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(directory / "server.pem")
-    return context
-
-
-def _alternative(name: str) -> x509.GeneralName:
-    with contextlib.suppress(ValueError):
-        return x509.IPAddress(ipaddress.ip_address(name))
-    return x509.DNSName(name)
-
-
-__all__ = ["ATTACKER", "GATEWAY", "INTRANET", "METADATA", "NAMES", "PUBLIC", "RESOLVERS", "WEB", "Internet", "Request"]
+__all__ = [
+    "ATTACKER", "BLACKHOLE", "BULK", "CROWD", "CSV", "DEAD", "ECHO_PORT", "FILE", "GATEWAY", "INTRANET", "MAIL",
+    "METADATA", "NAMES", "POOL", "POOL_PORT", "PUBLIC", "RESOLVERS", "SMB", "SOCKS", "UDP_PORT", "WEB", "Datagram",
+    "Flow", "Internet", "Request", "inside", "v6",
+]  # fmt: skip

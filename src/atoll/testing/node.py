@@ -14,7 +14,8 @@ from atoll.core.errors import AtollError, Conflict, InvalidInput, NotFound, Unav
 from atoll.core.lifecycle import State
 from atoll.core.limits import Limits
 from atoll.core.order import check_region
-from atoll.core.ports import Birth, Capacity, Node, NodeHello, NodeSandbox
+from atoll.core.policy import fingerprint
+from atoll.core.ports import Birth, Capacity, EgressPage, Node, NodeHello, NodeSandbox
 from atoll.core.template import Template
 from atoll.rpc import Connection
 
@@ -55,8 +56,13 @@ class FakeNode:
         self.templates = list(templates)
         self.sandboxes: dict[str, NodeSandbox] = {}
         self.births: list[Birth] = []
+        self.logged: dict[str, list[dict[str, Any]]] = {}  # Any: JSON values
+        """`core.egress.Entry.to_wire` of each sandbox; stays when that goes."""
+        self.totals: dict[str, Any] = {}
         self.calls: list[tuple[str, str]] = []
         self.room = ROOMY
+        self.policies: dict[str, dict[str, Any]] = {}  # Any: JSON values
+        """What holds for each, in the form of `core.policy.to_wire`."""
         self.running: dict[str, int] = {}
         """What `live` answers."""
         self._failures: dict[str, AtollError] = {}
@@ -128,9 +134,35 @@ class FakeNode:
         await self._enter("resume", sandbox_id)
         self._set(sandbox_id, incarnation, State.RUNNING)
 
+    async def set_network(
+        self,
+        sandbox_id: str,
+        incarnation: int,
+        policy: Mapping[str, Any],  # Any: JSON values
+    ) -> None:
+        await self._enter("set_network", sandbox_id)
+        if self._expect(sandbox_id, incarnation).state is State.STOPPED:
+            raise Conflict("the sandbox is stopped")
+        self.policies[sandbox_id] = dict(policy)
+
+    async def egress_log(self, sandbox_id: str, after: int, limit: int, wait_s: float) -> EgressPage:
+        """`wait_s` is only looked at; what is not there yet does not come."""
+        await self._enter("egress_log", sandbox_id)
+        logged = self.logged.get(sandbox_id, [])
+        after = max(0, len(logged) + after) if after < 0 else min(after, len(logged))
+        found = [{"seq": seq, **entry} for seq, entry in enumerate(logged, 1) if seq > after][:limit]
+        return EgressPage(found, found[-1]["seq"] if found else after)
+
+    async def egress_totals(self, sandbox_id: str | None) -> dict[str, Any]:  # Any: JSON values
+        await self._enter("egress_totals", sandbox_id or "")
+        return dict(self.totals)
+
     async def list(self) -> Sequence[NodeSandbox]:
         await self._enter("list")
-        return list(self.sandboxes.values())
+        return [replace(found, policy=self._fingerprint(found.id)) for found in self.sandboxes.values()]
+
+    def _fingerprint(self, sandbox_id: str) -> str:
+        return fingerprint(self.policies.get(sandbox_id, {"internet_access": True}))
 
     async def usage(self, sandbox_id: str) -> dict[str, Any]:  # Any: JSON values
         await self._enter("usage", sandbox_id)
@@ -147,6 +179,7 @@ class FakeNode:
 
     def _bear(self, birth: Birth) -> str:
         self.births.append(birth)
+        self.policies[birth.id] = {"internet_access": birth.internet_access, **birth.network}
         self.sandboxes[birth.id] = NodeSandbox(birth.id, birth.incarnation, State.RUNNING)
         return f"/run/fake/s/{birth.id}.sock"
 
@@ -180,6 +213,13 @@ class FakeNode:
             case "stop" | "destroy" | "pause" | "resume":
                 await getattr(self, method)(params["id"], params["incarnation"])
                 return {}
+            case "set_network":
+                await self.set_network(params["id"], params["incarnation"], params["policy"])
+                return {}
+            case "egress_log":
+                return asdict(await self.egress_log(*(params[name] for name in ("id", "after", "limit", "wait_s"))))
+            case "egress_totals":
+                return await self.egress_totals(params["id"])
             case "list":
                 return {"sandboxes": [asdict(found) for found in await self.list()]}
             case "usage":
@@ -198,7 +238,8 @@ def _birth(params: dict[str, Any]) -> Birth:  # Any: JSON values
         template=params["template"],
         limits=Limits.from_wire(params["limits"]),
         env=params["env"],
-        internet_access=params.get("internet_access", True),
+        internet_access=params["policy"]["internet_access"],
+        network={name: value for name, value in params["policy"].items() if name != "internet_access"},
     )
 
 
@@ -219,6 +260,9 @@ class FakePlacement:
         if not self.connected:
             raise Unavailable("the node is not connected")
         return self._node
+
+    def nodes(self) -> Sequence[Node]:
+        return [self._node] if self.connected else []
 
     def templates(self) -> Mapping[str, Template]:
         return self._templates

@@ -15,12 +15,14 @@ from atoll.core.keys import Principal
 from atoll.core.settings import Clocks
 from atoll.server import create_app
 from atoll.store.engine import migrate, sqlite
+from atoll.store.seal import Seal
 from atoll.store.sql import SqlStore
 
 from .clock import FakeClock
 from .node import FakeNode, FakePlacement
 
 TOKEN_KEY = bytes(range(32))
+SEAL_KEY = bytes(range(32, 64))
 PUBLIC_URL = "http://127.0.0.1:8080"
 
 
@@ -46,7 +48,7 @@ def open_store(path: Path) -> SqlStore:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600)
         path.write_bytes(_migrated())
-    return SqlStore(sqlite(path))
+    return SqlStore(sqlite(path), Seal(SEAL_KEY))
 
 
 @functools.cache

@@ -33,3 +33,21 @@ def test_the_step_that_fails_names_itself_and_the_later_ones_are_not_tried(
     assert "no loop device for you" in loop.detail
     assert loop.fix
     assert all("not tried" in check.detail for check in rest)
+
+
+def test_what_a_way_out_needs_is_tried_and_this_host_has_it() -> None:
+    assert [(check.name, check.detail) for check in probe._way_out()] == [
+        ("outbound rules", "works"),
+        ("connection events", "works"),
+        ("refusal log", "works"),
+    ]
+
+
+def test_a_rule_that_the_kernel_does_not_know_is_named_and_is_no_reason_not_to_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(probe.probe_egress, "RULES", "table inet x { chain y { no such rule; } }")
+    rules, *_ = probe._way_out()
+    assert (rules.ok, rules.required) == (False, False)
+    assert "nft" in rules.detail
+    assert "--uplink none" in rules.fix

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from atoll import compose, supervisor
 from atoll.cli import main as entry
+from atoll.cli.api import client
 from atoll.cli.main import cli
 from atoll.cli.ps import for_people, sandboxes
 from atoll.cli.up import require_isolation
@@ -134,18 +135,18 @@ def test_errors_are_one_line_and_a_status(
 # ---- ps
 
 
-def api(pages: list[dict[str, Any]], status: int = 200) -> httpx.MockTransport:
+def api(pages: list[dict[str, Any]], status: int = 200) -> httpx.Client:
     def answer(request: httpx.Request) -> httpx.Response:
         assert request.headers["X-API-Key"] == "k"
         cursor = int(request.url.params.get("cursor", 0))
         return httpx.Response(status, json=pages[cursor])
 
-    return httpx.MockTransport(answer)
+    return client("http://x", "k", httpx.MockTransport(answer))
 
 
 def test_ps_follows_the_pages() -> None:
     pages = [{"data": [{"id": "a"}], "has_more": True, "next_cursor": "1"}, {"data": [{"id": "b"}], "has_more": False}]
-    assert [row["id"] for row in sandboxes("http://x", "k", None, api(pages))] == ["a", "b"]
+    assert [row["id"] for row in sandboxes(api(pages), None)] == ["a", "b"]
 
 
 def test_ps_shows_times_to_the_second() -> None:
@@ -154,19 +155,19 @@ def test_ps_shows_times_to_the_second() -> None:
 
 
 def test_ps_ends_at_a_page_without_a_cursor() -> None:
-    assert list(sandboxes("http://x", "k", None, api([{"data": None, "has_more": True}]))) == []
+    assert list(sandboxes(api([{"data": None, "has_more": True}]), None)) == []
 
 
 @pytest.mark.parametrize(("status", "error"), [(401, AuthenticationFailed), (503, Unavailable)])
 def test_ps_translates_what_the_api_refuses(status: int, error: type[Exception]) -> None:
     with pytest.raises(error):
-        list(sandboxes("http://x", "k", None, api([{"message": "no"}], status)))
+        list(sandboxes(api([{"message": "no"}], status), None))
 
 
 def test_ps_says_that_something_else_answers() -> None:
     transport = httpx.MockTransport(lambda request: httpx.Response(200, text="<html>"))
     with pytest.raises(Unavailable, match="does not answer as Atoll does"):
-        list(sandboxes("http://x", "k", None, transport))
+        list(sandboxes(client("http://x", "k", transport), None))
 
 
 # ---- templates

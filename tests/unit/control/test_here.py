@@ -29,7 +29,11 @@ class World:
         self.store = open_store(directory / "atoll.db")
         self.here = Here(self.socket, self.store, FakeClock())
         self.services: Services = build(self.store, self.here, FakeClock(), TOKEN_KEY, Clocks())
-        self.loop = asyncio.create_task(self.here.run(self.services.node_connected, self.services.sandboxes.exited))
+        self.loop = asyncio.create_task(self._keep_connected())
+
+    async def _keep_connected(self) -> None:
+        sandboxes = self.services.sandboxes
+        await self.here.run(self.services.node_connected, sandboxes.exited, sandboxes.punished)
 
     async def start_node(self) -> RpcServer:
         server = await serve(self.socket, self.node.handle)

@@ -8,6 +8,7 @@ from atoll.core.errors import CapacityExceeded, Conflict, InternalError, Invalid
 from atoll.core.keys import Principal
 from atoll.core.lifecycle import State
 from atoll.core.order import CreateOrder
+from atoll.core.policy import CLOSED
 from atoll.testing.node import ROOMY
 from atoll.testing.plane import Plane
 
@@ -27,7 +28,7 @@ async def rows(plane: Plane):
 
 
 async def test_a_created_sandbox_runs_is_stored_and_is_routed(plane: Plane):
-    sandbox = await create(plane, CreateOrder("base", env={"A": "1"}, internet_access=False))
+    sandbox = await create(plane, CreateOrder("base", env={"A": "1"}, policy=CLOSED))
     assert sandbox.state is State.RUNNING
     assert await plane.store.sandboxes.get(sandbox.id) == sandbox
     assert plane.services.routes.get(sandbox.id) == {

@@ -68,6 +68,7 @@ async def test_the_created_sandbox_has_every_field_in_the_type_clients_insist_on
         "inbound_auth": "token",
         "resources": {"vcpu": 2, "memory_mb": 2048, "disk_mb": 10240},
         "internet_access": True,
+        "network": {},
         "live_mode": True,
         "timeout_seconds": 600,
         "expires_at": (born + timedelta(seconds=600)).isoformat(timespec="microseconds"),

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
+from atoll.core.errors import AtollError
 from atoll.core.ids import new_sandbox_id
 from atoll.core.limits import Limits
 from atoll.core.settings import Places
 from atoll.core.template import Template
 from atoll.node.catalogue import Catalogue
 from atoll.node.disks import SealedDisks
+from atoll.node.egress_process import Outbound
 from atoll.node.handles import HandleStore
 from atoll.node.native_engine import NativeEngine
 from atoll.node.sandboxes import Order, Sandboxes
@@ -26,12 +28,34 @@ from atoll.testing.fake_launcher import VERSION, FakeLauncher
 DISK_MIB = 16
 
 
+class Told:
+    """What an egress daemon would have been told; it fails when it is made to."""
+
+    authority: Path | None = None
+
+    def __init__(self) -> None:
+        self.known: dict[str, Outbound] = {}
+        self.failure: AtollError | None = None
+
+    async def put(self, sandbox: Outbound) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.known[sandbox.id] = sandbox
+
+    def forget(self, sandbox_id: str) -> None:
+        self.known.pop(sandbox_id, None)
+
+    async def ask(self, method: str, params: dict[str, Any], timeout_s: float = 30.0) -> dict[str, Any]:
+        raise AssertionError("nobody asks")
+
+
 @dataclass
 class House:
     """A node's parts around a fake launcher in this process; `node()` makes the parts anew, as a restart does."""
 
     places: Places
     launcher: FakeLauncher = field(default_factory=FakeLauncher)
+    egress: Told = field(default_factory=Told)
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     told: asyncio.Event = field(default_factory=asyncio.Event)
     nodes: list[tuple[Sandboxes, NativeEngine]] = field(default_factory=list)
@@ -53,7 +77,7 @@ class House:
             self.places, VERSION, lambda: (Path("/runtime"), []), lambda *exited: sandboxes.exited(*exited)
         )
         catalogue = Catalogue(self.places.data / "node" / "templates")
-        sandboxes = Sandboxes(self.places, engine, self.handles, self.disks, catalogue, self.emit)
+        sandboxes = Sandboxes(self.places, engine, self.handles, self.disks, catalogue, self.emit, egress=self.egress)
         self.nodes.append((sandboxes, engine))
         await engine.connect()
         if recovered:

@@ -35,7 +35,7 @@ async def test_only_a_sandbox_with_internet_access_gets_as_far_as_the_way_out(
     places: Places, cleanup: AsyncExitStack, internet_access: bool | None, reason: str
 ) -> None:
     client = await cleanup.enter_async_context(running(build_node(places), places))
-    order = creation(internet_access=internet_access)
+    order = creation(policy={"internet_access": internet_access})
     if internet_access is not None:
         await client.call("create", order)
     refused = await asyncio.to_thread(ask, places, str(order["id"]))

@@ -17,6 +17,7 @@ from atoll.core.errors import InvalidInput, Unavailable
 from atoll.core.ids import new_sandbox_id
 from atoll.core.settings import NodeSettings, Places
 from atoll.listening import wait_listening
+from atoll.node.egress_process import EgressProcess
 from atoll.node.exits import start_time
 from atoll.node.launcher_process import launcher_command, python_command, start_launcher
 from atoll.node.main import Node
@@ -43,7 +44,7 @@ async def start_fake(places: Places, version: str) -> subprocess.Popen[bytes]:
     return STARTED[-1]
 
 
-def build_node(places: Places, version: str = VERSION) -> Node:
+def build_node(places: Places, version: str = VERSION, egress: EgressProcess | None = None) -> Node:
     engine = NativeEngine(
         places,
         version,
@@ -51,7 +52,7 @@ def build_node(places: Places, version: str = VERSION) -> Node:
         lambda *exited: None,
         start=partial(start_fake, version=version),
     )
-    return Node(NodeSettings(places=places, warm=("base",)), engine)
+    return Node(NodeSettings(places=places, warm=("base",)), engine, egress)
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from atoll.core.errors import Conflict, InternalError, NotFound, Unavailable
+from atoll.core.policy import CLOSED, fingerprint, to_wire
 from atoll.node import health
 from atoll.node.exits import start_time
 from atoll.node.handles import HandleState
@@ -37,6 +38,7 @@ async def test_create_answers_when_the_agent_does(sandboxes: Sandboxes, house: H
         "state": "running",
         "template": "base",
         "pid": born["pid"],
+        "policy": fingerprint(to_wire(CLOSED)),
     }
 
 

@@ -1,3 +1,5 @@
+import contextlib
+import sqlite3
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
@@ -6,7 +8,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect
+from sqlalchemy import Column, MetaData, Table, insert, inspect
 from sqlalchemy.exc import IntegrityError
 
 from atoll.core.audit import AuditEntry
@@ -21,6 +23,7 @@ from atoll.core.sandbox import Sandbox, moved
 from atoll.store import engine as store_engine
 from atoll.store import tables
 from atoll.store.engine import migrate, sqlite
+from atoll.store.seal import Seal
 from atoll.store.sql import SqlStore
 from atoll.testing.plane import open_store
 
@@ -256,7 +259,39 @@ async def test_a_key_from_before_there_were_limits_has_none(tmp_path: Path):
             " VALUES ('k', 'n', 1, 'd', '', 1)"
         )
     migrate(engine)
-    found = await SqlStore(engine).keys.by_digest("d")
+    found = await SqlStore(engine, Seal(bytes(32))).keys.by_digest("d")
     assert found is not None
     assert (found.quota, found.rates) == (Quota(), GENEROUS)
     engine.dispose()
+
+
+async def test_a_sandbox_from_before_there_were_policies_has_no_rules(tmp_path: Path):
+    engine = sqlite(tmp_path / "x.db")
+    migrate(engine, "0003")
+    old = sandbox()
+    row = vars(old) | {"state": old.state.value, "limits": old.limits.to_wire(), "inbound_auth": "token"}
+    del row["network"]
+    with engine.begin() as connection:
+        connection.execute(
+            insert(Table("sandboxes", MetaData(), *(Column(name, tables.sandboxes.c[name].type) for name in row))), row
+        )
+    migrate(engine)
+    assert await SqlStore(engine, Seal(bytes(32))).sandboxes.get(old.id) == old
+    engine.dispose()
+
+
+async def test_a_policy_is_sealed_comes_back_and_is_written_only_when_it_changes(store: SqlStore, tmp_path: Path):
+    made = sandbox(network={"deny_out": ["192.0.2.77"]})
+    await store.sandboxes.insert(made)
+    assert await store.sandboxes.get("a") == made
+
+    def written() -> str:
+        with contextlib.closing(sqlite3.connect(tmp_path / "atoll.db")) as database:
+            return str(database.execute("SELECT network FROM sandboxes").fetchone()[0])
+
+    before = written()
+    assert "192.0.2.77" not in before
+    assert await store.sandboxes.replace(made, replace(made, workdir="/other"))
+    assert written() == before
+    assert await store.sandboxes.replace(made, replace(made, network={}))
+    assert written() == ""

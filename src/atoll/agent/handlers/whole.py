@@ -8,8 +8,10 @@ from dataclasses import asdict
 
 from atoll import __version__
 from atoll.agent import system
+from atoll.agent.errors import AgentError, Kind
 from atoll.agent.http_server import JsonObject, Request
 from atoll.agent.services import Services
+from atoll.agent.trust import TrustStore
 
 CACHE_MAX_AGE_S = 30.0  # of its figures among the others: counting its files may take long
 
@@ -103,6 +105,26 @@ async def replace_env(services: Services, request: Request) -> JsonObject:
 async def merge_env(services: Services, request: Request) -> JsonObject:
     services.environment.merge((await request.json()).get("env"))
     return {"env": services.environment.values}
+
+
+async def trust(services: Services, request: Request) -> JsonObject:
+    services.environment.trust = _trust_store(services).add(await request.json())
+    return {}
+
+
+async def distrust(services: Services, request: Request) -> JsonObject:
+    del request
+    _trust_store(services).remove()
+    services.environment.trust = {}
+    return {}
+
+
+def _trust_store(services: Services) -> TrustStore:
+    if services.trust is None:
+        raise AgentError(
+            Kind.UNSUPPORTED, "this agent is not PID 1 of a sandbox: the trusted authorities are the host's"
+        )
+    return services.trust
 
 
 async def activity(services: Services, request: Request) -> JsonObject:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -11,6 +11,8 @@ from atoll.control.paging import DEFAULT_LIMIT
 from atoll.core.errors import InvalidInput
 from atoll.core.lifecycle import State
 from atoll.core.order import CreateOrder
+from atoll.core.policy import Policy
+from atoll.core.policy import parse as parse_policy
 from atoll.core.sandbox import InboundAuth
 
 MIB_PER_GIB = 1024
@@ -27,12 +29,25 @@ class CreateBody(BaseModel):
     region: str | None = None
     timeout_seconds: int | None = None
     internet_access: bool | None = None
+    allow_internet_access: bool | None = None
+    """Not HopX's: another name for the same. False in either wins."""
+    network: dict[str, Any] | None = None  # Any: JSON values
+    """Not HopX's: `core.policy.parse`."""
     env_vars: dict[str, str] | None = None
     inbound_auth: str | None = None
     """Not HopX's: "token" or "public"."""
     vcpu: int | None = None
     memory_mb: int | None = None
     disk_gb: int | None = None
+
+
+class NetworkBody(BaseModel):
+    """The fields of a policy stand beside these."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    internet_access: bool | None = None
+    allow_internet_access: bool | None = None
 
 
 class TimeoutBody(BaseModel):
@@ -61,11 +76,21 @@ def create_order(raw: bytes) -> CreateOrder:
         template=template,
         timeout_s=given.timeout_seconds,
         env=given.env_vars or {},
-        internet_access=given.internet_access is not False,
+        policy=_policy(given, given.network or {}),
         region=given.region,
         inbound_auth=_inbound_auth(given.inbound_auth),
         size=_size(given),
     )
+
+
+def network(raw: bytes) -> Policy:
+    given = body(NetworkBody, raw)
+    return _policy(given, given.model_extra or {})
+
+
+def _policy(given: CreateBody | NetworkBody, fields: Mapping[str, Any]) -> Policy:
+    denied = given.internet_access is False or given.allow_internet_access is False
+    return parse_policy(fields, internet_access=not denied)
 
 
 def _inbound_auth(text: str | None) -> InboundAuth:

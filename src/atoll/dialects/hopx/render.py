@@ -11,6 +11,7 @@ from atoll.control.sandboxes import Page
 from atoll.control.tokens import Token
 from atoll.core.errors import AtollError, ErrorKind
 from atoll.core.limits import Limits, Size
+from atoll.core.policy import without_secrets
 from atoll.core.sandbox import Sandbox
 from atoll.core.template import Template
 from atoll.dialects.errors import Dialect, cell
@@ -71,6 +72,7 @@ def sandbox(found: Sandbox, expires_at: float | None, addresses: Addresses) -> J
             "disk_mb": found.limits.disk_mib,
         },
         "internet_access": found.internet_access,
+        "network": without_secrets(found.network),
         "live_mode": True,
         "timeout_seconds": found.timeout_s,
         "expires_at": timestamp(expires_at),

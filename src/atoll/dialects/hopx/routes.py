@@ -1,4 +1,5 @@
-"""HopX's control plane, its routes 1 to 14. A route parses, calls one service method, renders.
+"""HopX's control plane, its routes 1 to 14, and `…/network`, which is ours. A route parses, calls one service method,
+renders.
 
 Every success carries a JSON object: the clients parse the body of each one.
 """
@@ -90,6 +91,13 @@ async def set_timeout(request: Request, sandbox_id: str) -> Response:
     by = await caller(request)
     seconds = parse.timeout_s(await body(request))
     return _sandbox(request, await services(request).sandboxes.set_timeout(by, sandbox_id, seconds))
+
+
+@router.put("/v1/sandboxes/{sandbox_id}/network")
+async def set_network(request: Request, sandbox_id: str) -> Response:
+    by = await caller(request)
+    policy = parse.network(await body(request))
+    return _sandbox(request, await services(request).sandboxes.set_network(by, sandbox_id, policy))
 
 
 @router.post("/v1/sandboxes/{sandbox_id}/token/refresh")

@@ -253,7 +253,7 @@ async def execute_async(call: Call) -> web.StreamResponse:
     if not call.route.internet_access:
         raise SurfaceError(
             Kind.FORBIDDEN,
-            "This sandbox was created without internet access, so nothing it does is told to a URL; "
+            "This sandbox is without internet access, so nothing it does is told to a URL; "
             "use /execute/background and /execute/processes",
         )
     call.webhooks.admit(call.route.id)

@@ -1,7 +1,7 @@
 """The agent, imported once, cloned into every sandbox of a template as its PID 1.
 
-    ← {"hostname", "limits", "config"} + [netns, U_S, tree, listening socket, seed channel, birth channel,
-                                          cgroup doors …]
+    ← {"hostname", "nameservers", "limits", "config"} + [netns, U_S, tree, listening socket, seed channel,
+                                                         birth channel, cgroup doors …]
 
 Single-threaded, trusted code only, unprivileged on the host.
 """

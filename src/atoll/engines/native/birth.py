@@ -14,6 +14,7 @@ import contextlib
 import os
 import signal
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 from . import syscalls as sc
@@ -25,7 +26,6 @@ PROC_MASKED_FILES = ("kcore", "keys", "kmsg", "kallsyms", "latency_stats", "sche
                      "key-users", "config.gz", "mtrr", "swaps", "diskstats")  # fmt: skip
 PROC_MASKED_DIRECTORIES = ("acpi", "scsi", "asound", "dynamic_debug", "driver")
 MOUNT_POINT = "/mnt"
-RESOLVERS = ("8.8.8.8", "1.1.1.1")
 
 
 class BirthFailed(RuntimeError):
@@ -65,7 +65,7 @@ def be_born(
         become_sandbox_root(userns, limits_of(request), bpf)
         step = "names"
         name_the_host(request["hostname"])
-        name_the_resolvers()
+        name_the_resolvers(request["nameservers"])
         sc.send_message(channel, {"ready": True})
     except Exception as error:
         with contextlib.suppress(OSError):
@@ -120,16 +120,16 @@ def _add_to_hosts(hostname: str) -> None:
         os.close(fd)
 
 
-def name_the_resolvers() -> None:
+def name_the_resolvers(addresses: Sequence[str]) -> None:
     """Only into an empty file, as templates have it: what the sandbox wrote there stays."""
     with contextlib.suppress(OSError):
-        _write_resolvers()
+        _write_resolvers(addresses)
 
 
-def _write_resolvers() -> None:
+def _write_resolvers(addresses: Sequence[str]) -> None:
     fd = os.open("/etc/resolv.conf", os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if os.fstat(fd).st_size == 0:
-            os.write(fd, "".join(f"nameserver {address}\n" for address in RESOLVERS).encode())
+            os.write(fd, "".join(f"nameserver {address}\n" for address in addresses).encode())
     finally:
         os.close(fd)

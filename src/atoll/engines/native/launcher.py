@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from atoll import rpc
+from atoll.core.blocklist import DEFAULT_BLOCKLIST
 from atoll.core.errors import (
     AtollError,
     CapacityExceeded,
@@ -33,6 +34,7 @@ from atoll.core.errors import (
     Unsupported,
 )
 from atoll.core.limits import Limits
+from atoll.core.packet_policy import REFUSE_ALL, KernelPolicy, networks_as_intervals
 from atoll.core.reach import parse_open_ranges
 from atoll.core.uplink import parse_uplink
 
@@ -40,6 +42,10 @@ from . import host_limits, ids, network, seccomp, tree
 from . import syscalls as sc
 from .cgroup import Cgroup, Cgroups
 from .claims import Claims
+from .closed import ClosedConnections
+from .counters import refused_packets
+from .rules import DEFAULT_LIMITS, Blocked
+from .rules import Limits as EgressLimits
 from .slot import Berth, Slot, SlotRequest, discard_slot, make_slot, open_berth
 from .uplink import UplinkSetup
 from .version import engine_version
@@ -50,6 +56,7 @@ log = logging.getLogger("atoll.launcher")
 BIRTH_TIMEOUT_S = 20.0
 BIRTHS_AT_ONCE = 8
 MS_SLAVE = 1 << 19
+BLOCKED_FILE = "blocked.json"
 
 
 @dataclass
@@ -63,6 +70,7 @@ class Sandbox:
     pidfd: int
     egress_mark: int = 0
     """Of its way out; 0 when it has none."""
+    egress: KernelPolicy = REFUSE_ALL
     generation: Generation | None = None
     """None when adopted: nothing more is born into it."""
     exited: asyncio.Event = field(default_factory=asyncio.Event)
@@ -80,6 +88,9 @@ class Sandbox:
             "egress_mark": self.egress_mark,
             "socket": str(self.socket_path),
         }
+
+    def record(self) -> dict[str, Any]:
+        return {**self.handle(), "egress": self.egress.to_wire()}
 
 
 class Channels:
@@ -106,8 +117,15 @@ def _pair() -> tuple[socket.socket, socket.socket]:
 
 
 class Launcher:
-    def __init__(self, run: Path, installation: str, uplink: str = "none", open_ranges: str = "") -> None:
-        self.version = engine_version(uplink, open_ranges)
+    def __init__(
+        self,
+        run: Path,
+        installation: str,
+        uplink: str = "none",
+        open_ranges: str = "",
+        limits: EgressLimits = DEFAULT_LIMITS,
+    ) -> None:
+        self.version = engine_version(uplink, open_ranges, limits.rate, limits.burst, limits.mbit)
         self.run = run
         self.installation = installation
         self.records = run / "launcher"
@@ -118,7 +136,7 @@ class Launcher:
         self.cgroups = Cgroups(installation)
         self.claims = Claims(run.parent / "generations", installation)
         self.fabric = network.Fabric(installation)
-        self.uplink = UplinkSetup(self.fabric, run, parse_uplink(uplink), parse_open_ranges(open_ranges))
+        self.uplink = UplinkSetup(self.fabric, run, parse_uplink(uplink), parse_open_ranges(open_ranges), limits)
         sc.unshare(sc.CLONE_NEWNS)
         sc.mount(None, "/", None, sc.MS_REC | MS_SLAVE)
         self.stage = tree.Stage(run / "stage")
@@ -135,6 +153,7 @@ class Launcher:
     # --- recovery
 
     async def recover(self) -> None:
+        self._recall_blocked()
         for path in sorted(self.records.glob("*.json")):
             try:
                 self._adopt(json.loads(path.read_text()))
@@ -166,8 +185,9 @@ class Launcher:
             cgroup=self.cgroups.of(record["id"]),
             pidfd=pidfd,
             egress_mark=int(record.get("egress_mark", 0)),
+            egress=_policy_in(record),
         )
-        self.fabric.adopt(sandbox.ids.number, sandbox.egress_mark)
+        self.fabric.adopt(sandbox.ids.number, sandbox.egress_mark, sandbox.egress)
         self._watch(sandbox)
 
     async def _sweep(self, sandbox_id: str) -> None:
@@ -252,6 +272,39 @@ class Launcher:
         await self._get(params).cgroup.thaw()
         return {}
 
+    async def set_egress(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Noted first: whatever happens meanwhile, it holds from the next start on."""
+        sandbox = self._get(params)
+        sandbox.egress = KernelPolicy.from_wire(params["egress"])
+        self._write_record(sandbox)
+        mark = self.fabric.govern(sandbox.ids.number, sandbox.pidfd, sandbox.egress)
+        if mark != sandbox.egress_mark:
+            sandbox.egress_mark = mark
+            self._write_record(sandbox)
+        return {}
+
+    async def punish(self, params: dict[str, Any]) -> dict[str, Any]:
+        sandbox = self.sandboxes.get(params["id"])
+        if sandbox is not None:
+            self.fabric.punish(sandbox.ids.number, max(1, int(params["seconds"])))
+        return {}
+
+    async def blocked(self, params: dict[str, Any]) -> dict[str, Any]:
+        wanted = {"networks": list(params["networks"]), "ports": list(params["ports"])}
+        self.fabric.block(_blocked_by(wanted))
+        _write_whole(self.run / BLOCKED_FILE, json.dumps(wanted))
+        return {}
+
+    async def refused(self, params: dict[str, Any]) -> dict[str, Any]:
+        return {"packets": refused_packets() if self.fabric.has_uplink else {}}
+
+    def _recall_blocked(self) -> None:
+        try:
+            noted = json.loads((self.run / BLOCKED_FILE).read_text())
+        except (FileNotFoundError, ValueError):
+            noted = {"networks": [], "ports": [f"{protocol}/{port}" for protocol, port in DEFAULT_BLOCKLIST.ports]}
+        self.fabric.block(_blocked_by(noted))
+
     async def usage(self, params: dict[str, Any]) -> dict[str, Any]:
         return dict(self._get(params).cgroup.usage())
 
@@ -280,6 +333,10 @@ class Launcher:
         "destroy": destroy,
         "pause": pause,
         "resume": resume,
+        "set_egress": set_egress,
+        "punish": punish,
+        "blocked": blocked,
+        "refused": refused,
         "usage": usage,
         "shutdown": shutdown,
     }
@@ -356,8 +413,9 @@ class Launcher:
             except Unavailable:
                 slot.generation.broken = True
                 raise
-            egress_mark = self.fabric.open(slot.ids.number, slot.netns_fd) if params["internet_access"] is True else 0
-            sandbox = self._born(slot, berth, sandbox_id, socket_path, pid, egress_mark)
+            egress = KernelPolicy.from_wire(params["egress"])
+            egress_mark = self.fabric.open(slot.ids.number, slot.netns_fd, egress)
+            sandbox = self._born(slot, berth, sandbox_id, socket_path, pid, egress_mark, egress)
             undo.pop_all()  # from here on its end is what cleans up
             with contextlib.closing(slot), contextlib.closing(berth), channels:
                 await self._raise_newborn(slot, berth, sandbox, channels, params)
@@ -366,7 +424,7 @@ class Launcher:
     async def _clone_agent(self, slot: Slot, berth: Berth, params: dict[str, Any]) -> tuple[int, Channels]:
         channels = Channels()
         try:
-            message = {name: params[name] for name in ("hostname", "limits", "config")}
+            message = {name: params[name] for name in ("hostname", "nameservers", "limits", "config")}
             fds = [slot.netns_fd, slot.userns_fd, slot.tree_fd, berth.listening.fileno()]
             fds += [channels.seed_inside.fileno(), channels.birth_inside.fileno(), *berth.cgroup_doors]
             answer, _ = await slot.generation.agent.request(message, fds)
@@ -411,7 +469,14 @@ class Launcher:
         await expect_ready(channels.join, "join")
 
     def _born(
-        self, slot: Slot, berth: Berth, sandbox_id: str, socket_path: Path, pid: int, egress_mark: int
+        self,
+        slot: Slot,
+        berth: Berth,
+        sandbox_id: str,
+        socket_path: Path,
+        pid: int,
+        egress_mark: int,
+        egress: KernelPolicy,
     ) -> Sandbox:
         pidfd = os.pidfd_open(pid)
         sandbox = Sandbox(
@@ -423,9 +488,10 @@ class Launcher:
             cgroup=berth.cgroup,
             pidfd=pidfd,
             egress_mark=egress_mark,
+            egress=egress,
             generation=slot.generation,
         )
-        self._record_path(sandbox.id).write_text(json.dumps(sandbox.handle()))
+        self._write_record(sandbox)
         self._watch(sandbox)
         return sandbox
 
@@ -448,6 +514,9 @@ class Launcher:
         if not sandbox.wanted and self.server:
             self.server.broadcast("exited", {"id": sandbox.id, "pid": sandbox.pid})
 
+    def _write_record(self, sandbox: Sandbox) -> None:
+        _write_whole(self._record_path(sandbox.id), json.dumps(sandbox.record()))
+
     def _record_path(self, sandbox_id: str) -> Path:
         return self.records / f"{sandbox_id}.json"
 
@@ -466,6 +535,32 @@ async def expect_ready(sock: socket.socket, what: str) -> None:
         raise InternalError(f"{what} failed: {(message or {}).get('error', 'the newborn ended')}")
 
 
+def _policy_in(record: dict[str, Any]) -> KernelPolicy:
+    """Where none was noted nothing is allowed until the node says what is."""
+    try:
+        return KernelPolicy.from_wire(record["egress"])
+    except (KeyError, InvalidInput):
+        return REFUSE_ALL
+
+
+def _blocked_by(given: dict[str, Any]) -> Blocked:
+    try:
+        intervals4, _ = networks_as_intervals(given["networks"])  # nothing goes out over IPv6, blocked or not
+        pairs = (str(word).partition("/") for word in given["ports"])
+        ports = tuple(sorted({(protocol, int(port)) for protocol, _, port in pairs}))
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"not a block list: {error}") from error
+    if any(protocol not in ("tcp", "udp") or not 0 < port < 65536 for protocol, port in ports):
+        raise InvalidInput("a blocked port is tcp/NUMBER or udp/NUMBER")
+    return Blocked(intervals4, ports=ports)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    draft = path.with_suffix(".new")
+    draft.write_text(text)
+    draft.rename(path)
+
+
 def start_time_of(pid: int) -> int:
     """Clock ticks since boot: with the pid it names one process for ever."""
     text = Path(f"/proc/{pid}/stat").read_text()
@@ -478,14 +573,19 @@ def reap() -> None:
             pass
 
 
-async def serve(run: Path, installation: str, socket_path: Path, uplink: str, open_ranges: str) -> None:
-    launcher = Launcher(run, installation, uplink, open_ranges)
+async def serve(
+    run: Path, installation: str, socket_path: Path, uplink: str, open_ranges: str, limits: EgressLimits
+) -> None:
+    launcher = Launcher(run, installation, uplink, open_ranges, limits)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGCHLD, reap)
     loop.add_signal_handler(signal.SIGTERM, launcher.finished.set)
     await launcher.recover()
-    launcher.server = await rpc.serve(socket_path, launcher.handle)
-    await launcher.finished.wait()
+    with contextlib.ExitStack() as stack:
+        if launcher.fabric.has_uplink:
+            stack.enter_context(contextlib.closing(ClosedConnections(loop)))
+        launcher.server = await rpc.serve(socket_path, launcher.handle)
+        await launcher.finished.wait()
     loop.remove_signal_handler(signal.SIGCHLD)  # zygotes end while the loop does
     await launcher.server.close()
 
@@ -502,6 +602,9 @@ def main() -> None:
     parser.add_argument("--installation", required=True)
     parser.add_argument("--uplink", default="none")
     parser.add_argument("--open-ranges", default="")
+    parser.add_argument("--egress-rate", type=int, default=EgressLimits.rate)
+    parser.add_argument("--egress-burst", type=int, default=EgressLimits.burst)
+    parser.add_argument("--egress-mbit", type=int, default=EgressLimits.mbit)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     raise_limits()
@@ -510,7 +613,8 @@ def main() -> None:
     sc.prctl(sc.PR_SET_DUMPABLE, 0)
     sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1)
     uplink, open_ranges = arguments.uplink, arguments.open_ranges
-    asyncio.run(serve(arguments.run, arguments.installation, arguments.socket, uplink, open_ranges))
+    limits = EgressLimits(arguments.egress_rate, arguments.egress_burst, arguments.egress_mbit)
+    asyncio.run(serve(arguments.run, arguments.installation, arguments.socket, uplink, open_ranges, limits))
 
 
 if __name__ == "__main__":

@@ -11,12 +11,18 @@ sandboxes run.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from atoll.core.packet_policy import Fate, KernelPolicy
+from atoll.core.uplink import PROXY_ADDRESS
+
 from . import syscalls as sc
+from .conntrack import Connection, Conntrack
 from .netlink import (
     Netlink,
     default_route,
@@ -29,8 +35,10 @@ from .netlink import (
     no_default_route,
     no_route,
 )
-from .nft import Conntrack, Element, Elements, address_key, interface_key, mark_key
-from .rules import FABRIC_TABLE, FLOWS, PASSES, Pass
+from .nft import Element, Table, add_elements, mark_key
+from .policy_rules import Plan
+from .rules import FABRIC_TABLE, NOTHING_BLOCKED, PUNISHED, Blocked, Pass, plan_of
+from .sandbox_rules import blocked, given, replaced, taken_back
 
 NETNS_DIRECTORY = Path("/run/netns")
 FIRST_ADDRESS = int.from_bytes(socket.inet_aton("100.96.0.0"), "big")
@@ -63,6 +71,29 @@ def link_name(slice_index: int) -> str:
     return f"at{slice_index}"
 
 
+@dataclass(frozen=True)
+class WayOut:
+    """What the fabric's table holds for one sandbox."""
+
+    granted: Pass
+    plan: Plan
+
+
+def doomed(policy: KernelPolicy, connections: Iterable[Connection]) -> list[Connection]:
+    """What the proxy and the resolver have is theirs to end."""
+    decided: dict[tuple[str, bytes, int], bool] = {}
+    found = []
+    for each in connections:
+        if each.translated:
+            continue
+        key = (each.protocol, each.destination, each.port)
+        if key not in decided:
+            decided[key] = policy.fate(each.address, each.protocol, each.port) is not Fate.DIRECT
+        if decided[key]:
+            found.append(each)
+    return found
+
+
 class Fabric:
     """The launcher lives in it. `leave` returns to it after a visit to a sandbox's namespace."""
 
@@ -77,11 +108,22 @@ class Fabric:
                 Path(path).write_text(value)
         self.has_uplink = False
         """While it is false nobody is given a way out."""
-        self._passes: dict[int, Pass] = {}
-        self._elements = Elements(FABRIC_TABLE)
+        self._out: dict[int, WayOut] = {}
+        self._serials = itertools.count(1)
+        self.blocked = NOTHING_BLOCKED
+        self._table = Table(FABRIC_TABLE)
         self._conntrack = Conntrack()
         self._netlink = Netlink()
         self._netlink.send(link_up(1))
+        with contextlib.suppress(FileExistsError):
+            self._netlink.send(new_address(1, PROXY_ADDRESS, 32))
+
+    def close(self) -> None:
+        """Of this process's sockets and descriptors; the fabric stays."""
+        for each in (self._table, self._conntrack, self._netlink):
+            each.close()
+        for fd in (self.fd, self.host_fd):
+            os.close(fd)
 
     def _ensure(self) -> None:
         """Must run before the launcher unshares its mounts: the bind belongs to the host's namespace."""
@@ -119,24 +161,52 @@ class Fabric:
         with self.visiting(netns_fd):
             _configure_inside(address)
 
-    def open(self, slice_index: int, netns_fd: int) -> int:
-        """A way out for the sandbox; answers the mark of its pass, 0 where there is no uplink."""
+    def open(self, slice_index: int, netns_fd: int, policy: KernelPolicy) -> int:
+        """What the policy allows, for the sandbox; answers the mark of its pass, 0 where there is no uplink."""
         if not self.has_uplink:
             return 0
-        given = Pass(link_name(slice_index), address_of(slice_index), _fresh_mark())
-        self._elements.add(_elements_of(given))
-        self._passes[slice_index] = given
+        way = self._way(Pass(link_name(slice_index), address_of(slice_index), _fresh_mark(), policy))
+        self._table.commit(given(way.granted, way.plan))
+        self._out[slice_index] = way
         with self.visiting(netns_fd):
             _route_out()
-        return given.mark
+        return way.granted.mark
 
-    def adopt(self, slice_index: int, mark: int) -> None:
+    def adopt(self, slice_index: int, mark: int, policy: KernelPolicy) -> None:
         """The pass that an earlier launcher gave; it is in force again when the uplink is set up."""
         if mark:
-            self._passes[slice_index] = Pass(link_name(slice_index), address_of(slice_index), mark)
+            granted = Pass(link_name(slice_index), address_of(slice_index), mark, policy)
+            self._out[slice_index] = WayOut(granted, plan_of(granted))
 
     def passes(self) -> list[Pass]:
-        return list(self._passes.values())
+        return [way.granted for way in self._out.values()]
+
+    def govern(self, slice_index: int, netns_fd: int, policy: KernelPolicy) -> int:
+        """Another policy in the place of the one that holds; what it forbids or hands to the proxy is cut."""
+        old = self._out.get(slice_index)
+        if old is None:
+            return self.open(slice_index, netns_fd, policy)
+        new = self._way(replace(old.granted, policy=policy))
+        if self.has_uplink:
+            self._table.commit(replaced(new.granted.mark, old.plan, new.plan))
+        self._out[slice_index] = new
+        if self.has_uplink:
+            connections = self._conntrack.of(new.granted.mark)
+            self._conntrack.cut(doomed(policy, connections), lambda: self.visiting(netns_fd))
+        return new.granted.mark
+
+    def punish(self, slice_index: int, seconds: int) -> None:
+        way = self._out.get(slice_index)
+        if way is not None and self.has_uplink:
+            self._table.commit(add_elements(PUNISHED, [Element(mark_key(way.granted.mark), timeout_s=seconds)]))
+
+    def block(self, wanted: Blocked) -> None:
+        if self.has_uplink:
+            self._table.commit(blocked(wanted))
+        self.blocked = wanted
+
+    def _way(self, granted: Pass) -> WayOut:
+        return WayOut(granted, plan_of(granted, str(next(self._serials))))
 
     @contextlib.contextmanager
     def visiting(self, netns_fd: int) -> Iterator[None]:
@@ -148,11 +218,11 @@ class Fabric:
 
     def disconnect(self, slice_index: int) -> None:
         """Its pass first: what was allowed to it is over before anybody else can have its address."""
-        taken_back = self._passes.pop(slice_index, None)
-        if taken_back and self.has_uplink:
+        way = self._out.pop(slice_index, None)
+        if way and self.has_uplink:
             with contextlib.suppress(FileNotFoundError):
-                self._elements.remove(_elements_of(taken_back))
-            self._conntrack.forget(taken_back.mark)
+                self._table.commit(taken_back(way.granted, way.plan))
+            self._conntrack.forget(way.granted.mark)
         with contextlib.suppress(OSError):
             self._netlink.send(del_link(link_name(slice_index)))
 
@@ -193,11 +263,6 @@ def _route_out() -> None:
         netlink.send(default_route(GATEWAY, socket.if_nametoindex(PEER)))
     finally:
         netlink.close()
-
-
-def _elements_of(given: Pass) -> list[Element]:
-    key, mark = interface_key(given.link) + address_key(given.address), mark_key(given.mark)
-    return [Element(PASSES, key, mark), Element(FLOWS, key + mark)]
 
 
 def _fresh_mark() -> int:

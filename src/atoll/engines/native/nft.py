@@ -1,8 +1,8 @@
-"""Elements of nftables sets and entries of connection tracking, changed over netlink: a create has no time to start
-the `nft` program (5 ms).
+"""Changes to an nftables table over netlink: a create has no time to start the `nft` program (5 ms, and with a hundred
+rules much more).
 
-Rules are text and are loaded by `uplink.py`; only the elements that say which sandbox may pass come and go here. Each
-call is one transaction: all of its elements are there afterwards, or none.
+Rules are text and are loaded by `uplink.py`; what belongs to one sandbox comes and goes here, in messages as the kernel
+reads them. A list of changes is one transaction: all of it holds afterwards, or nothing.
 """
 
 from __future__ import annotations
@@ -10,28 +10,83 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-NETLINK_NETFILTER = 12
-NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END = 16, 17
-NFNL_SUBSYS_NFTABLES = 10
-NFT_MSG_NEWSETELEM, NFT_MSG_DELSETELEM = 12, 14
-NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE, CTA_MARK, CTA_MARK_MASK = 1, 2, 8, 21
-NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_ELEMENTS = 1, 2, 3
-NFTA_LIST_ELEM, NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_DATA, NFTA_DATA_VALUE = 1, 1, 2, 1
+from atoll.wire.netlink import (
+    NETLINK_NETFILTER,
+    NLA_F_NESTED,
+    NLM_F_ACK,
+    NLM_F_CREATE,
+    NLMSG_ERROR,
+    attribute,
+    netfilter_message,
+)
+
+SUBSYSTEM = 10
+BATCH_BEGIN, BATCH_END = 16, 17
+NEW_CHAIN, DEL_CHAIN, NEW_RULE, DEL_RULE, NEW_SET, DEL_SET, NEW_ELEMENTS, DEL_ELEMENTS = 3, 5, 6, 8, 9, 11, 12, 14
+NLM_F_APPEND = 0x800
 NFPROTO_INET = 1
-NLM_F_REQUEST, NLM_F_ACK, NLM_F_CREATE = 1, 4, 0x400
-NLA_F_NESTED = 0x8000
-NLMSG_ERROR = 2
+
+TABLE, CHAIN_NAME, RULE_CHAIN, RULE_EXPRESSIONS = 1, 3, 2, 4
+SET_NAME, SET_FLAGS, SET_KEY_TYPE, SET_KEY_LENGTH, SET_ID = 2, 3, 4, 5, 10
+INTERVAL, INTERVAL_END = 4, 1
+ELEMENTS_SET, ELEMENTS, ELEMENTS_SET_ID = 2, 3, 4
+ITEM, ELEMENT_KEY, ELEMENT_DATA, ELEMENT_FLAGS, ELEMENT_TIMEOUT = 1, 1, 2, 3, 4
+DATA_VALUE, DATA_VERDICT, VERDICT_CODE, VERDICT_CHAIN = 1, 2, 1, 2
+EXPRESSION_NAME, EXPRESSION_DATA = 1, 2
+META_DREG, META_KEY, META_NFPROTO = 1, 2, 15
+CMP_SREG, CMP_OP, CMP_DATA = 1, 2, 3
+PAYLOAD_DREG, PAYLOAD_BASE, PAYLOAD_OFFSET, PAYLOAD_LENGTH, NETWORK_HEADER = 1, 2, 3, 4, 1
+LOOKUP_SET, LOOKUP_SREG, LOOKUP_SET_ID = 1, 2, 4
+IMMEDIATE_DREG, IMMEDIATE_DATA = 1, 2
+REGISTER_VERDICT, REGISTER = 0, 1
+ACCEPT, GOTO = 1, -4
+ADDRESS_TYPES = {4: 7, 16: 8}
+"""By size: the numbers by which `nft` shows elements as addresses."""
+MAX_LIST = 60_000
+"""Bytes of a list of elements in one message: an attribute's length has 16 bits."""
+BUFFER = 32 * 1024 * 1024
+SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
+
+
+@dataclass(frozen=True)
+class Change:
+    kind: int
+    flags: int
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Verdict:
+    code: int
+    chain: str = ""
+
+    def bytes(self) -> bytes:
+        chain = _text(VERDICT_CHAIN, self.chain) if self.chain else b""
+        return _nested(DATA_VERDICT, _number(VERDICT_CODE, self.code) + chain)
+
+
+def goto(chain: str) -> Verdict:
+    return Verdict(GOTO, chain)
 
 
 @dataclass(frozen=True)
 class Element:
-    set: str
     key: bytes
-    data: bytes | None = None
+    data: bytes | Verdict | None = None
     """Of a map."""
+    timeout_s: int = 0
+
+    def bytes(self) -> bytes:
+        value = _nested(ELEMENT_KEY, attribute(DATA_VALUE, self.key))
+        if self.data is not None:
+            data = self.data.bytes() if isinstance(self.data, Verdict) else attribute(DATA_VALUE, self.data)
+            value += _nested(ELEMENT_DATA, data)
+        if self.timeout_s:
+            value += attribute(ELEMENT_TIMEOUT, struct.pack("!Q", self.timeout_s * 1000))
+        return _nested(ITEM, value)
 
 
 def interface_key(name: str) -> bytes:
@@ -39,105 +94,191 @@ def interface_key(name: str) -> bytes:
 
 
 def address_key(address: str) -> bytes:
-    return socket.inet_aton(address)
+    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
 
 
 def mark_key(mark: int) -> bytes:
     return struct.pack("=I", mark)
 
 
-class Elements:
-    """Of one table, through a socket in the network namespace that was current when this was made."""
+def port_key(protocol: str, port: int) -> bytes:
+    """Of protocol and port; each part is padded to four bytes."""
+    return struct.pack("!B3xH2x", {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}[protocol], port)
 
-    def __init__(self, table: str) -> None:
-        self._table = table
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
-        self._socket.bind((0, 0))
 
-    def add(self, elements: Sequence[Element]) -> None:
-        self._send(NFT_MSG_NEWSETELEM, NLM_F_CREATE, elements)
+def new_interval_set(name: str, size: int, number: int) -> Change:
+    """`size`: of an address. `number` is its name within the transaction."""
+    key = _number(SET_KEY_TYPE, ADDRESS_TYPES[size]) + _number(SET_KEY_LENGTH, size)
+    return _change(
+        NEW_SET, _text(SET_NAME, name) + _number(SET_FLAGS, INTERVAL) + key + _number(SET_ID, number), NLM_F_CREATE
+    )
 
-    def remove(self, elements: Sequence[Element]) -> None:
-        """One that is not there fails the call, and nothing is removed."""
-        self._send(NFT_MSG_DELSETELEM, 0, elements)
+
+def add_elements(name: str, elements: Iterable[Element]) -> list[Change]:
+    return _list(NEW_ELEMENTS, NLM_F_CREATE, name, (element.bytes() for element in elements))
+
+
+def remove_elements(name: str, elements: Iterable[Element]) -> list[Change]:
+    """One that is not there fails the transaction."""
+    return _list(DEL_ELEMENTS, 0, name, (element.bytes() for element in elements))
+
+
+def add_intervals(name: str, size: int, intervals: Iterable[tuple[int, int]], number: int = 0) -> list[Change]:
+    return _list(NEW_ELEMENTS, NLM_F_CREATE, name, _interval_items(size, intervals), number)
+
+
+def empty_set(name: str) -> Change:
+    return _change(DEL_ELEMENTS, _text(ELEMENTS_SET, name))
+
+
+def delete_set(name: str) -> Change:
+    return _change(DEL_SET, _text(SET_NAME, name))
+
+
+def new_chain(name: str) -> Change:
+    return _change(NEW_CHAIN, _text(CHAIN_NAME, name), NLM_F_CREATE)
+
+
+def delete_chain(name: str) -> list[Change]:
+    return [_change(DEL_RULE, _text(RULE_CHAIN, name)), _change(DEL_CHAIN, _text(CHAIN_NAME, name))]
+
+
+def new_rule(chain: str, *expressions: bytes) -> Change:
+    body = _text(RULE_CHAIN, chain) + _nested(RULE_EXPRESSIONS, b"".join(expressions))
+    return _change(NEW_RULE, body, NLM_F_CREATE | NLM_F_APPEND)
+
+
+def destination_in(name: str, number: int, protocol: int, offset: int, size: int) -> bytes:
+    """The packet is of this NFPROTO_*, and its destination is in the set."""
+    return (
+        _expression("meta", _number(META_DREG, REGISTER) + _number(META_KEY, META_NFPROTO))
+        + _expression(
+            "cmp",
+            _number(CMP_SREG, REGISTER)
+            + _number(CMP_OP, 0)
+            + _nested(CMP_DATA, attribute(DATA_VALUE, bytes([protocol]))),
+        )
+        + _expression(
+            "payload",
+            _number(PAYLOAD_DREG, REGISTER)
+            + _number(PAYLOAD_BASE, NETWORK_HEADER)
+            + _number(PAYLOAD_OFFSET, offset)
+            + _number(PAYLOAD_LENGTH, size),
+        )
+        + _expression("lookup", _text(LOOKUP_SET, name) + _number(LOOKUP_SREG, REGISTER) + _set_id(number))
+    )
+
+
+def then(verdict: Verdict) -> bytes:
+    return _expression(
+        "immediate", _number(IMMEDIATE_DREG, REGISTER_VERDICT) + _nested(IMMEDIATE_DATA, verdict.bytes())
+    )
+
+
+class Table:
+    """Through a socket in the network namespace that was current when this was made."""
+
+    def __init__(self, name: str) -> None:
+        self._name = _text(TABLE, name)
+        self._socket = netfilter_socket()
+
+    def commit(self, changes: Sequence[Change]) -> None:
+        """The first refusal is raised, and then nothing has changed."""
+        if not changes:
+            return
+        last = len(changes)
+        messages = (
+            netfilter_message(
+                SUBSYSTEM << 8 | each.kind,
+                each.flags | (NLM_F_ACK if number == last else 0),
+                NFPROTO_INET,
+                0,
+                self._name + each.body,
+                number,
+            )
+            for number, each in enumerate(changes, 1)
+        )
+        begin, end = (netfilter_message(kind, 0, socket.AF_UNSPEC, SUBSYSTEM, b"") for kind in (BATCH_BEGIN, BATCH_END))
+        self._socket.send(b"".join((begin, *messages, end)))
+        self._read_answers(last)
 
     def close(self) -> None:
         self._socket.close()
 
-    def _send(self, kind: int, flags: int, elements: Sequence[Element]) -> None:
-        begin = _message(NFNL_MSG_BATCH_BEGIN, 0, 0, _nfgenmsg(socket.AF_UNSPEC, NFNL_SUBSYS_NFTABLES))
-        changes = [
-            _message(NFNL_SUBSYS_NFTABLES << 8 | kind, flags | NLM_F_ACK, number, self._body(element))
-            for number, element in enumerate(elements, 1)
-        ]
-        end = _message(NFNL_MSG_BATCH_END, 0, 0, _nfgenmsg(socket.AF_UNSPEC, NFNL_SUBSYS_NFTABLES))
-        self._socket.send(b"".join((begin, *changes, end)))
-        self._read_answers(len(changes))
-
-    def _read_answers(self, wanted: int) -> None:
-        """One for each change; an error ends the transaction, and of a batch that cannot begin it is the only one."""
-        answered: set[int] = set()
+    def _read_answers(self, last: int) -> None:
+        """Of the last change, and of each that failed; of a transaction that cannot begin or end it is the only one."""
         first: OSError | None = None
-        while len(answered) < wanted:
+        number = -1
+        while number not in (0, last):
             answer = self._socket.recv(65536)
             _, kind, _, number, _ = struct.unpack_from("=IHHII", answer)
             code = struct.unpack_from("=i", answer, 16)[0] if kind == NLMSG_ERROR else 0
             if code and first is None:
                 first = OSError(-code, f"nftables: {os.strerror(-code)}")
-            if number == 0:
-                break
-            answered.add(number)
         if first:
             raise first
 
-    def _body(self, element: Element) -> bytes:
-        value = _nested(NFTA_SET_ELEM_KEY, _attribute(NFTA_DATA_VALUE, element.key))
-        if element.data is not None:
-            value += _nested(NFTA_SET_ELEM_DATA, _attribute(NFTA_DATA_VALUE, element.data))
-        return (
-            _nfgenmsg(NFPROTO_INET, 0)
-            + _attribute(NFTA_SET_ELEM_LIST_TABLE, self._table.encode() + b"\0")
-            + _attribute(NFTA_SET_ELEM_LIST_SET, element.set.encode() + b"\0")
-            + _nested(NFTA_SET_ELEM_LIST_ELEMENTS, _nested(NFTA_LIST_ELEM, value))
-        )
+
+def netfilter_socket() -> socket.socket:
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
+    try:
+        for option in (SO_SNDBUFFORCE, SO_RCVBUFFORCE):
+            made.setsockopt(socket.SOL_SOCKET, option, BUFFER)
+        made.bind((0, 0))
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
-class Conntrack:
-    """The connections that the kernel remembers in the network namespace that was current when this was made."""
-
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
-        self._socket.bind((0, 0))
-
-    def forget(self, mark: int) -> None:
-        """All with this mark."""
-        mask = struct.pack("!I", 0xFFFFFFFF)
-        body = (
-            _nfgenmsg(socket.AF_INET, 0)
-            + _attribute(CTA_MARK, struct.pack("!I", mark))
-            + _attribute(CTA_MARK_MASK, mask)
-        )
-        self._socket.send(_message(NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE, NLM_F_ACK, 1, body))
-        code = struct.unpack_from("=i", self._socket.recv(65536), 16)[0]
-        if code:
-            raise OSError(-code, f"connection tracking: {os.strerror(-code)}")
-
-    def close(self) -> None:
-        self._socket.close()
+def _interval_items(size: int, intervals: Iterable[tuple[int, int]]) -> Iterator[bytes]:
+    """An interval is where it begins and where it is over; the last one of all addresses is never over."""
+    over = _number(ELEMENT_FLAGS, INTERVAL_END)
+    beyond = 1 << 8 * size
+    for first, last in intervals:
+        yield _nested(ITEM, _nested(ELEMENT_KEY, attribute(DATA_VALUE, first.to_bytes(size, "big"))))
+        if last + 1 < beyond:
+            key = _nested(ELEMENT_KEY, attribute(DATA_VALUE, (last + 1).to_bytes(size, "big")))
+            yield _nested(ITEM, key + over)
 
 
-def _attribute(kind: int, payload: bytes) -> bytes:
-    length = 4 + len(payload)
-    return struct.pack("=HH", length, kind) + payload + b"\0" * (-length % 4)
+def _list(kind: int, flags: int, name: str, items: Iterable[bytes], number: int = 0) -> list[Change]:
+    head = _text(ELEMENTS_SET, name) + (_number(ELEMENTS_SET_ID, number) if number else b"")
+    return [_change(kind, head + _nested(ELEMENTS, part), flags) for part in _parts(items)]
+
+
+def _parts(items: Iterable[bytes]) -> Iterator[bytes]:
+    part: list[bytes] = []
+    size = 0
+    for item in items:
+        if size + len(item) > MAX_LIST:
+            yield b"".join(part)
+            part, size = [], 0
+        part.append(item)
+        size += len(item)
+    if part:
+        yield b"".join(part)
+
+
+def _set_id(number: int) -> bytes:
+    return _number(LOOKUP_SET_ID, number)
+
+
+def _change(kind: int, body: bytes, flags: int = 0) -> Change:
+    return Change(kind, flags, body)
+
+
+def _expression(name: str, data: bytes) -> bytes:
+    return _nested(ITEM, _text(EXPRESSION_NAME, name) + _nested(EXPRESSION_DATA, data))
 
 
 def _nested(kind: int, payload: bytes) -> bytes:
-    return _attribute(kind | NLA_F_NESTED, payload)
+    return attribute(kind | NLA_F_NESTED, payload)
 
 
-def _nfgenmsg(family: int, resource: int) -> bytes:
-    return struct.pack("=BB", family, 0) + struct.pack("!H", resource)
+def _number(kind: int, value: int) -> bytes:
+    return attribute(kind, struct.pack("!I", value & 0xFFFFFFFF))
 
 
-def _message(kind: int, flags: int, number: int, body: bytes) -> bytes:
-    return struct.pack("=IHHII", 16 + len(body), kind, NLM_F_REQUEST | flags, number, 0) + body
+def _text(kind: int, value: str) -> bytes:
+    return attribute(kind, value.encode() + b"\0")

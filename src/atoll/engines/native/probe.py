@@ -21,7 +21,7 @@ from pathlib import Path
 from atoll.core.check import Check
 from atoll.core.limits import Limits
 
-from . import cgroup, disk, ids, privileges, seccomp, tree
+from . import cgroup, disk, ids, privileges, probe_egress, seccomp, tree
 from . import syscalls as sc
 from .birth import enter_cgroups
 
@@ -64,6 +64,7 @@ def run_checks(data_dir: Path) -> list[Check]:
     checks += [_namespace(name, flag) for name, flag in NAMESPACES.items()]
     checks.append(_nested())
     checks += [*_storage(data_dir), _cgroups(), _seccomp(), *(_tool(name, package) for name, package in TOOLS.items())]
+    checks += _way_out()
     return [*checks, _memory(), _disk(data_dir), _kvm()]
 
 
@@ -147,6 +148,13 @@ def _filtered() -> None:
 def _tool(name: str, package: str) -> Check:
     place = shutil.which(name)
     return Check(name, place is not None, place or "not found", f"apt-get install {package}")
+
+
+def _way_out() -> list[Check]:
+    """Not required: an installation may run without one."""
+    without = "; or run without a way out: --uplink none"
+    found = ((name, _in_child(work), fix) for name, work, fix in probe_egress.TRIED)
+    return [Check(name, error is None, error or "works", fix + without, required=False) for name, error, fix in found]
 
 
 def _memory() -> Check:

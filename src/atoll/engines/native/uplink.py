@@ -31,7 +31,7 @@ from atoll.core.uplink import NO_UPLINK, Uplink, Way
 from . import syscalls as sc
 from .netlink import Netlink, default_route, del_link, link_up, new_address, new_veth
 from .network import NETNS_DIRECTORY, Fabric, forward
-from .rules import FABRIC_TABLE, INSIDE, fabric_rules, no_rules, outer_rules
+from .rules import FABRIC_TABLE, INSIDE, FabricRules, Limits, no_rules, outer_rules
 
 log = logging.getLogger("atoll.launcher")
 
@@ -47,6 +47,9 @@ INNER_SYSCTLS = {
     "net/ipv4/conf/all/accept_redirects": "0",
     # Refusals are answered each time, and do not draw on the host's budget for such answers.
     "net/ipv4/icmp_ratemask": "0",
+    # The log of outbound traffic says how many bytes and how long.
+    "net/netfilter/nf_conntrack_acct": "1",
+    "net/netfilter/nf_conntrack_timestamp": "1",
 }
 
 
@@ -89,10 +92,18 @@ class Note:
 class UplinkSetup:
     """Of one installation; used by the launcher, whose thread lives in the fabric."""
 
-    def __init__(self, fabric: Fabric, run: Path, wanted: Uplink, opened: Sequence[Network]) -> None:
+    def __init__(
+        self,
+        fabric: Fabric,
+        run: Path,
+        wanted: Uplink,
+        opened: Sequence[Network],
+        limits: Limits,
+    ) -> None:
         self._fabric = fabric
         self._wanted = wanted
         self._opened = opened
+        self._limits = limits
         self._machine = run.parent
         self._note = run / "uplink.json"
         self._link = PREFIX + run.name
@@ -130,7 +141,8 @@ class UplinkSetup:
             if noted and noted.interface != interface:
                 self._forward_again(noted.interface)
             _load(outer_rules(self._table, self._link, interface, self._opened, total, sealed))
-        _load(fabric_rules(self._fabric.passes(), self._opened, total))
+        rules = FabricRules(self._fabric.passes(), self._opened, total, self._limits, self._fabric.blocked)
+        _load(rules.text())
         self._wire(outer_fd, pair)
         for name, value in INNER_SYSCTLS.items():
             _write_sysctl(name, value)

@@ -1,0 +1,305 @@
+"""Connections that the kernel diverted: accepted, recognised, read until their name is known, judged, sent on or reset.
+
+One listening socket. A sandbox is known by the address that the connection comes from; how many of its connections may
+be without a name at one time is bounded, for each and for all, so that who opens many and says nothing harms itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+from atoll.core.egress import NameSource, Outcome
+from atoll.core.errors import AtollError
+from atoll.core.names import normal
+from atoll.core.uplink import PROXY_PORT
+from atoll.wire.client_hello import ClientHelloSniffer, Tls
+from atoll.wire.sniffing import NEED_MORE, Malformed
+
+from . import mitm, tls_flow
+from .connection import RESET, Broken, Connection, Refusal, original_destination
+from .decision import MALFORMED, NO_NAME, VIP
+from .http_flow import HttpFlow
+from .outward import tune
+from .pump import Pipes, Pump
+from .sandboxes import Known
+from .services import Services
+from .shares import Places
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 4096
+ACCEPTS_IN_A_TURN = 64
+UNNAMED_IN_ALL, UNNAMED_OF_ONE, UNNAMED_PART = 8192, 256, 16
+NAME_S = 10.0
+"""To show a name."""
+SPEAK_FIRST_S = 2.0
+"""To say anything, where none is needed: in some protocols the server begins."""
+IDLE_S, HALF_CLOSED_S = 3600.0, 300.0
+SWEEP_S = 30.0
+OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+PAUSE_S = 0.2
+HTTP_PORT, TLS_PORT = 80, 443
+HANDSHAKE = b"\x16"
+CUT = "cut: "
+
+
+def listen(address: str, port: int = PROXY_PORT) -> socket.socket:
+    listener = socket.create_server((address, port), backlog=BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+class Proxy:
+    def __init__(self, services: Services, pipes: Pipes) -> None:
+        self._services = services
+        self._pump = Pump(pipes)
+        self._unnamed = Places(UNNAMED_IN_ALL, UNNAMED_OF_ONE, UNNAMED_PART)
+        self._talks = Places(mitm.MAX_TALKS, mitm.MAX_TALKS_OF_ONE, mitm.TALKS_PART)
+        self._live: defaultdict[str, set[Connection]] = defaultdict(set)
+        self._listener: socket.socket | None = None
+        self._sweeping: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        return sum(map(len, self._live.values()))
+
+    def start(self, listener: socket.socket) -> None:
+        self._listener = listener
+        asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+        self._sweeping = asyncio.create_task(self._sweep())
+
+    def stop_listening(self) -> None:
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+
+    async def close(self) -> None:
+        self.stop_listening()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        await self._cut([each for some in self._live.values() for each in some], "the daemon ends")
+        await self._pump.close()
+
+    async def policy_replaced(self, sandbox_id: str) -> None:
+        """When it returns, nothing goes on that the new policy forbids."""
+        living = self._live.get(sandbox_id, ())
+        await self._cut([each for each in living if not each.stands()], "the policy was replaced")
+
+    async def forget(self, ids: Iterable[str]) -> None:
+        await self._cut([each for sandbox_id in ids for each in self._live.get(sandbox_id, ())], "the sandbox is gone")
+
+    async def _cut(self, connections: Sequence[Connection], why: str) -> None:
+        """Reset on both sides when this returns."""
+        await self._pump.release(way for each in connections for way in each.ways)
+        tasks = []
+        for each in connections:
+            if each.task is not None and not each.task.done():
+                each.detail = each.detail or f"{CUT}{why}"
+                each.task.cancel()
+                tasks.append(each.task)
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now = time.monotonic()
+            idle = [
+                each
+                for some in self._live.values()
+                for each in some
+                if each.idle_s(now) > (HALF_CLOSED_S if each.half_closed else IDLE_S)
+            ]
+            await self._cut(idle, "silent for too long")
+
+    # ---- accepting
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(ACCEPTS_IN_A_TURN):
+            try:
+                client, peer = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in OUT_OF_DESCRIPTORS:
+                    log.warning("a connection has to wait: %s", error)
+                    self._accept_later(listener)
+                    return
+                continue
+            known = self._services.sandboxes.by_address(peer[0])
+            if known is None or not self._unnamed.take(known.id):
+                _reset(client)
+                continue
+            self._begin(client, known)
+
+    def _accept_later(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listener)
+
+        def again() -> None:
+            if listener is self._listener:
+                loop.add_reader(listener, self._accept, listener)
+
+        loop.call_later(PAUSE_S, again)
+
+    def _begin(self, client: socket.socket, known: Known) -> None:
+        client.setblocking(False)
+        try:
+            tune(client)
+            address, port = original_destination(client)
+        except OSError:  # it has left, or never was diverted
+            self._unnamed.give_back(known.id)
+            _reset(client)
+            return
+        connection = Connection(client, known.id, address, port, self._services, self._pump)
+        self._live[known.id].add(connection)
+        connection.task = asyncio.create_task(self._serve(connection))
+
+    # ---- one connection
+
+    async def _serve(self, connection: Connection) -> None:
+        naming = asyncio.timeout(NAME_S)
+        unnamed = [connection.sandbox_id]
+
+        def named() -> None:
+            if unnamed:
+                self._unnamed.give_back(unnamed.pop())
+                naming.reschedule(None)
+
+        clean = False
+        try:
+            async with naming:
+                await self._converse(connection, named)
+            clean = True
+        except Refusal as refusal:
+            if not connection.logged:
+                connection.verdict, connection.rule, connection.detail = Outcome.DENIED, refusal.rule, refusal.detail
+        except TimeoutError:
+            connection.verdict, connection.rule = Outcome.DENIED, NO_NAME
+            connection.detail = f"none was shown within {NAME_S:.0f} s"
+        except Broken:
+            pass
+        except AtollError as error:
+            connection.verdict, connection.detail = Outcome.FAILED, error.message
+        except asyncio.CancelledError:
+            pass  # nobody but `_cut` cancels it, and it waits for nothing but this end
+        except Exception:
+            log.exception("a connection of %s failed", connection.sandbox_id)
+            connection.verdict, connection.detail = Outcome.FAILED, "an error of the proxy"
+        if unnamed:
+            self._unnamed.give_back(unnamed.pop())
+        await connection.release()
+        connection.close(clean)
+        self._forget(connection)
+        if not connection.logged:
+            connection.write_entry()
+
+    def _forget(self, connection: Connection) -> None:
+        living = self._live[connection.sandbox_id]
+        living.discard(connection)
+        if not living:
+            del self._live[connection.sandbox_id]
+
+    async def _converse(self, connection: Connection, named: Callable[[], None]) -> None:
+        """`named` is called as soon as the name is known, or that there is none."""
+        to_ingress = connection.address == VIP
+        if not to_ingress and connection.port not in (HTTP_PORT, TLS_PORT):
+            named()
+            connection.take(connection.decide(None), None, NameSource.SNI)
+            await tls_flow.carry(connection, b"")
+            return
+        first = await _first_bytes(connection)
+        if first and (first[:1] != HANDSHAKE if to_ingress else connection.port == HTTP_PORT):
+            await HttpFlow(connection, self._transformed).run(first, named)
+            return
+        hello, raw = await _hello(connection, first)
+        named()
+        name = normal(hello.name) if hello is not None and hello.name is not None else None
+        ech = hello is not None and hello.ech
+        connection.name_from = NameSource.SNI if name is not None else None
+        onward = connection.decide(name, ech)
+        connection.take(onward, name, NameSource.SNI, ech)
+        if onward.transform is not None:
+            await self._transformed(connection, raw, True)
+        else:
+            await tls_flow.carry(connection, raw)
+
+    async def _transformed(self, connection: Connection, received: bytes, tls: bool) -> None:
+        onward, name = connection.onward, connection.name
+        assert onward is not None
+        assert onward.transform is not None
+        assert name is not None
+        if not self._talks.take(connection.sandbox_id):
+            raise Refusal("connections", "too many connections with header rules")
+        try:
+            carried = await mitm.serve(
+                mitm.Visit(
+                    sock=connection.client,
+                    received=received,
+                    name=name,
+                    tls=tls,
+                    rules=onward.transform.headers,
+                    dial=lambda: connection.dial(onward),
+                    on_request=lambda method, path: connection.write_request(
+                        method, path, onward.rule, Outcome.ALLOWED
+                    ),
+                ),
+                self._services.authority,
+                self._services.upstream_tls,
+            )
+        finally:
+            self._talks.give_back(connection.sandbox_id)
+        connection.sent += carried.bytes_out
+        connection.received += carried.bytes_in
+        connection.detail = carried.detail
+        if carried.end is mitm.End.FAILED:
+            connection.verdict = Outcome.FAILED
+        elif carried.end is mitm.End.MALFORMED:
+            raise Refusal(MALFORMED, carried.detail)
+        elif carried.end is mitm.End.DENIED:
+            raise Refusal(carried.rule, carried.detail)
+
+
+async def _first_bytes(connection: Connection) -> bytes:
+    """b"" from a client that ends at once, or that says nothing where no name is needed. Raises `Refusal`."""
+    try:
+        connection.decide(None)
+    except Refusal:
+        data = await connection.receive()
+        if not data:
+            raise Refusal(NO_NAME, "closed before one was shown") from None
+        return data
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(SPEAK_FIRST_S):
+            return await connection.receive()
+    return b""
+
+
+async def _hello(connection: Connection, first: bytes) -> tuple[Tls | None, bytes]:
+    """And all that was read. None: it is not TLS, or has ended before it could be told."""
+    sniffer = ClientHelloSniffer()
+    data = first
+    while data:
+        sniffer.receive(data)
+        event = sniffer.next_event()
+        if isinstance(event, Tls):
+            return event, sniffer.take_rest()
+        if isinstance(event, Malformed):
+            raise Refusal(MALFORMED, event.why)
+        if event is not NEED_MORE:
+            break
+        data = await connection.receive()
+    return None, sniffer.take_rest()
+
+
+def _reset(client: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    client.close()

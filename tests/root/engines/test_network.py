@@ -1,0 +1,142 @@
+"""The kernel decides what `KernelPolicy.fate` says: real packets, from a link and rules as a sandbox has them."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import itertools
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from atoll.core.packet_policy import Fate, compile_policy
+from atoll.core.policy import parse
+from atoll.core.uplink import PROXY_ADDRESS, parse_uplink
+from atoll.engines.native.network import NETNS_DIRECTORY, Fabric, remove_fabric
+from atoll.engines.native.rules import Limits
+from atoll.engines.native.uplink import UplinkSetup
+from atoll.testing import internet as net
+from atoll.testing.internet import Internet, inside
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
+
+INSTALLATION = "7e570001"
+ALL = "0.0.0.0/0"
+ONE, OTHER = net.WEB["example.com"], net.WEB["httpbin.org"]
+POLICIES = {
+    "open": {},
+    "closed": {"deny_out": [ALL]},
+    "one allowed": {"allow_out": [ONE], "deny_out": [ALL]},
+    "one denied": {"deny_out": [ONE]},
+    "allowed within denied": {"allow_out": [ONE], "deny_out": ["203.0.112.0/23"]},
+    "names": {"allow_out": ["example.org", ONE], "deny_out": [ALL]},
+    "inspect": {"inspect": True, "deny_out": [OTHER]},
+    "inspect names": {"inspect": True, "allow_out": ["example.org"], "deny_out": [ALL]},
+    "socks": {"egress_proxy": {"address": f"{net.SOCKS}:1080"}, "deny_out": [OTHER]},
+    "socks names": {"egress_proxy": {"address": f"{net.SOCKS}:1080"}, "allow_out": ["a.example"], "deny_out": [ALL]},
+}
+PROBES = [
+    (protocol, address, port)
+    for address in (ONE, OTHER)
+    for protocol, port in (("tcp", 80), ("tcp", 443), ("tcp", net.ECHO_PORT), ("udp", net.ECHO_PORT), ("udp", 443))
+]
+COUNTED = {"refuse_deny": Fate.DENY, "refuse_mode": Fate.MODE}
+
+
+@contextlib.contextmanager
+def opened_fabric(internet: Internet, run: Path) -> Iterator[tuple[Fabric, int]]:
+    name = f"{INSTALLATION}-box"
+    with contextlib.ExitStack() as undo:
+        subprocess.run(["ip", "netns", "add", name], check=True)
+        undo.callback(subprocess.run, ["ip", "netns", "del", name], check=True)
+        box = os.open(NETNS_DIRECTORY / name, os.O_RDONLY | os.O_CLOEXEC)
+        undo.callback(os.close, box)
+        fabric = Fabric(INSTALLATION)
+        undo.callback(fabric.close)
+        undo.callback(remove_fabric, INSTALLATION)
+        uplink = UplinkSetup(fabric, run, parse_uplink(internet.uplink), (), Limits(0, 0, 0))
+        undo.callback(uplink.tear_down)
+        uplink.set_up()
+        fabric.connect(5, box)
+        yield fabric, box
+
+
+def counters() -> dict[str, int]:
+    command = ["nft", "-j", "list", "counters", "table", "inet", "egress"]
+    listed = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["nftables"]
+    return {entry["counter"]["name"]: entry["counter"]["packets"] for entry in listed if "counter" in entry}
+
+
+def tried(fabric: Fabric, box: int, protocol: str, address: str, port: int) -> bool:
+    with fabric.visiting(box):
+        probe = socket.socket(socket.AF_INET, socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM)
+    with probe:
+        probe.settimeout(5)
+        try:
+            probe.connect((address, port))
+            if protocol == "udp":
+                probe.send(b"hello")
+                probe.recv(100)
+        except OSError:
+            return False
+        return True
+
+
+def happened(fabric: Fabric, box: int, probe: tuple[str, str, int]) -> Fate | None:
+    before = counters()
+    if tried(fabric, box, *probe):
+        return Fate.DIRECT
+    changed = [name for name, packets in counters().items() if packets != before[name]]
+    if not changed:
+        return Fate.PROXY  # where nobody listens here
+    return COUNTED.get(changed[0]) if len(changed) == 1 else None
+
+
+@pytest.fixture(scope="module")
+def fates(internet, tmp_path_factory):
+    """Each policy is put in the place of the one before."""
+    run = tmp_path_factory.mktemp("run") / INSTALLATION
+    run.mkdir()
+
+    def work() -> dict[str, dict[tuple[str, str, int], Fate | None]]:
+        found = {}
+        with opened_fabric(internet, run) as (fabric, box):
+            fabric.open(5, box, compile_policy(parse({})))
+            for name, given in POLICIES.items():
+                fabric.govern(5, box, compile_policy(parse(given)))
+                found[name] = {probe: happened(fabric, box, probe) for probe in PROBES}
+        return found
+
+    return inside(Path(f"/proc/{os.getpid()}/ns/net"), work)
+
+
+@pytest.mark.parametrize(("name", "probe"), list(itertools.product(POLICIES, PROBES)))
+def test_packets_fare_as_the_policy_says(fates, name, probe):
+    protocol, address, port = probe
+    wanted = compile_policy(parse(POLICIES[name])).fate(ipaddress.ip_address(address), protocol, port)
+    assert fates[name][probe] is wanted
+
+
+def test_who_is_punished_opens_nothing_new_and_goes_on_with_what_is_open(internet, tmp_path):
+    run = tmp_path / INSTALLATION
+    run.mkdir()
+
+    def work() -> tuple[bool, bytes, bool, bool]:
+        with opened_fabric(internet, run) as (fabric, box):
+            fabric.open(5, box, compile_policy(parse({})))
+            with fabric.visiting(box):
+                kept = socket.create_connection((ONE, net.ECHO_PORT), timeout=5)
+            fabric.punish(5, 60)
+            refused = not tried(fabric, box, "tcp", ONE, net.ECHO_PORT)
+            with kept:
+                kept.send(b"hello")
+                answer = kept.recv(100)
+            diverted = tried(fabric, box, "tcp", PROXY_ADDRESS, 80)
+            return refused, answer, diverted, counters()["refuse_scan"] == 2
+
+    assert inside(Path(f"/proc/{os.getpid()}/ns/net"), work) == (True, b"hello", False, True)
