@@ -269,8 +269,19 @@ def bulk_server(net: Internet) -> Iterator[None]:
         server.communicate()
 
 
+MASQUERADE = """
+table ip direct {
+  chain out {
+    type nat hook postrouting priority srcnat; policy accept;
+    oifname "far" masquerade
+  }
+}
+"""
+
+
 class Direct:
-    """sandbox ── hop ── hop ── far: three links and two forwarders, as through fabric and gateway."""
+    """sandbox ── hop ── hop ── far: three links and two forwarders, as through fabric and gateway. The second one
+    translates addresses, as any way out of private ones does; nothing else is looked at."""
 
     def __init__(self, net: Internet) -> None:
         self.net, self.hops = net, [f"{net.name}-hop{number}" for number in (1, 2)]
@@ -284,6 +295,7 @@ class Direct:
             ip("-n", hop, "link", "set", "lo", "up")
         self._link(first, "to2", "198.18.1.1/30", second, "to1", "198.18.1.2/30")
         self._link(second, "far", "198.18.2.1/30", f"{self.net.name}-far", "direct", f"{DIRECT}/30")
+        inside(NAMESPACES / second, lambda: subprocess.run(["nft", "-f", "-"], input=MASQUERADE, text=True, check=True))
         ip("-n", first, "route", "add", "198.18.2.0/30", "via", "198.18.1.2")
         ip("-n", second, "route", "add", "198.18.8.0/21", "via", "198.18.1.1")
         ip("-n", f"{self.net.name}-far", "route", "add", "198.18.0.0/15", "via", "198.18.2.1")

@@ -75,10 +75,14 @@ class Box:
         self.id = f"standbox{number:012d}"
         self.address = f"100.96.0.{number}"
         self.namespace = NAMESPACES / f"{FABRIC}-{number}"
+        self.kind = ""
 
     def put(self, internet_access: bool = True, **fields: Any) -> None:
         policy = parse(fields, internet_access)
-        self.stand.divert(self, "carried" if policy.proxy else "")
+        kind = "carried" if policy.proxy else ""
+        if kind != self.kind:
+            self.stand.divert(self, kind)
+            self.kind = kind
         self.stand.call("put", id=self.id, address=self.address, policy=to_wire(policy))
 
     def forget(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import ipaddress
 import socket
 import struct
@@ -19,15 +20,22 @@ from atoll.core.policy import OPEN, Policy
 from atoll.core.reach import Address
 
 from . import ingress_exit, socks, streams
-from .decision import Onward, Refused, Surroundings, decide, still_allowed
+from .decision import Onward, Refused, Surroundings, decide
 from .outward import connect_name
 from .pump import End, Pump, Way
 from .services import Services
+from .shares import Allowance
 
 SO_ORIGINAL_DST = 80
 RESET = struct.pack("ii", 1, 0)
+NOWHERE = struct.pack("=H14x", socket.AF_UNSPEC)
 PIECE = 64 * 1024
 MAX_PATH = 512
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+Facts = tuple[Onward, Address, Address | None, int, str | None, bool]
 
 
 class Refusal(Exception):
@@ -51,6 +59,8 @@ class Connection:
     port: int
     services: Services
     pump: Pump
+    requests: Allowance
+    """Of the sandbox's connections together."""
     name: str | None = None
     name_from: NameSource | None = None
     ech: bool = False
@@ -71,6 +81,8 @@ class Connection:
     logged: bool = False
     """Its refusal is in the log already, as one of a request."""
     task: asyncio.Task[None] | None = None
+    ending: bool = False
+    """Its task is on its last words, and is not to be cancelled any more."""
     bridge: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
@@ -102,23 +114,12 @@ class Connection:
         self.onward, self.name, self.ech, self.rule = onward, name, ech, onward.rule
         self.name_from = source if name is not None else None
 
-    def stands(self) -> bool:
-        """By the policy of now. One that has shown no name yet is judged when it does."""
-        known = self.services.sandboxes.by_id(self.sandbox_id)
-        if known is None:
-            return False
+    @property
+    def facts(self) -> Facts | None:
+        """None: it has shown no name yet, and is judged when it does."""
         if self.onward is None:
-            return True
-        return still_allowed(
-            known.policy,
-            self.onward,
-            self.address,
-            self.remote,
-            self.port,
-            self.name,
-            self.ech,
-            self.surroundings,
-        )
+            return None
+        return self.onward, self.address, self.remote, self.port, self.name, self.ech
 
     # ---- the other side
 
@@ -158,6 +159,11 @@ class Connection:
         return here
 
     # ---- bytes
+
+    async def await_turn(self) -> None:
+        """Before a further request."""
+        if (delay_s := self.requests.take_later(time.monotonic())) > 0:
+            await asyncio.sleep(delay_s)
 
     async def receive(self) -> bytes:
         """Of the client; b"" at its end. Raises `Broken`."""
@@ -234,6 +240,19 @@ class Connection:
         await self.wait(self.carry_out(), self.carry_in())
 
     # ---- its end
+
+    def reset_outside(self) -> None:
+        """While the socket stays open for whoever still uses it."""
+        if self.upstream is not None:
+            disconnect(self.upstream)
+
+    def reset_inside(self) -> None:
+        disconnect(self.client)
+
+    @property
+    def is_whole(self) -> bool:
+        """What is outside of it is `upstream`, and nothing is still to come."""
+        return self.upstream is not None and self.bridge is None
 
     async def release(self) -> None:
         await self.pump.release(self.ways)
@@ -322,6 +341,15 @@ async def _bridge(stream: streams.TlsStream, inner: streams.PlainStream) -> None
     else:
         stream.close()
         inner.close()
+
+
+def disconnect(sock: socket.socket) -> None:
+    """connect(2) to nowhere: the one way to reset a connection without closing it."""
+    if sock.family == socket.AF_UNIX:
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+    elif sock.fileno() >= 0:
+        _libc.connect(sock.fileno(), NOWHERE, len(NOWHERE))
 
 
 def original_destination(sock: socket.socket) -> tuple[Address, int]:

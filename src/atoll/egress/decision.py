@@ -99,13 +99,13 @@ def _transform(policy: Policy, name: str | None) -> Transform | None:
 
 def still_allowed(
     policy: Policy,
+    surroundings: Surroundings,
     was: Onward,
     address: Address,
     remote: Address | None,
     port: int,
     name: str | None,
     ech: bool,
-    surroundings: Surroundings,
 ) -> bool:
     """Of a connection that is on its way: by another policy, to where it really goes."""
     now = decide(policy, address, port, name, ech, surroundings)

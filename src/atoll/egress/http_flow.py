@@ -87,6 +87,7 @@ class HttpFlow:
     async def _ask(self) -> bool:
         """Until the client has ended, or wants another name (True)."""
         while (event := await self._next()) is not None:
+            await asyncio.sleep(0)  # what arrived together may be thousands of events; others have their turn
             if event is END:
                 if self._upgrade and await self._change():
                     break
@@ -99,6 +100,7 @@ class HttpFlow:
                 if not self._goes_on(request, onward):
                     self._connection.finish()
                     return True
+                await self._connection.await_turn()
                 self._log(request, onward)
                 await self._connection.send(request.raw)
         self._done_asking = True

@@ -21,7 +21,10 @@ async def connect(path: Path | None, sandbox_id: str) -> socket.socket:
     if path is None:
         raise Unavailable("this installation has no URLs")
     loop = asyncio.get_running_loop()
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    except OSError as error:
+        raise Unavailable(f"no connection can be made: {error.strerror}") from error
     try:
         sock.bind(peer_name(sandbox_id, secrets.token_hex(16)))
         async with asyncio.timeout(CONNECT_S):

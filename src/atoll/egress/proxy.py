@@ -10,10 +10,11 @@ import asyncio
 import contextlib
 import errno
 import logging
+import resource
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from atoll.core.egress import NameSource, Outcome
 from atoll.core.errors import AtollError
@@ -23,20 +24,25 @@ from atoll.wire.client_hello import ClientHelloSniffer, Tls
 from atoll.wire.sniffing import NEED_MORE, Malformed
 
 from . import mitm, tls_flow
-from .connection import RESET, Broken, Connection, Refusal, original_destination
-from .decision import MALFORMED, NO_NAME, VIP
+from .connection import RESET, Broken, Connection, Facts, Refusal, original_destination
+from .decision import MALFORMED, NO_NAME, VIP, Surroundings, still_allowed
 from .http_flow import HttpFlow
-from .outward import tune
+from .outward import hurry_if_near, tune
 from .pump import Pipes, Pump
 from .sandboxes import Known
 from .services import Services
-from .shares import Places
+from .shares import Allowance, Places
 
 log = logging.getLogger(__name__)
 
 BACKLOG = 4096
 ACCEPTS_IN_A_TURN = 64
+CUTS_IN_A_TURN = 20
+LIVE_OF_ONE, LIVE_PART = 4096, 2
+"""The kernel lets a sandbox have 2,048, but forgets one that was closed later than we do."""
 UNNAMED_IN_ALL, UNNAMED_OF_ONE, UNNAMED_PART = 8192, 256, 16
+REQUESTS_PER_S, REQUESTS_BURST = 500.0, 1000.0
+"""Of plain HTTP, by one sandbox; one that asks faster waits. Each costs us a verdict and an entry of the log."""
 NAME_S = 10.0
 """To show a name."""
 SPEAK_FIRST_S = 2.0
@@ -48,6 +54,14 @@ PAUSE_S = 0.2
 HTTP_PORT, TLS_PORT = 80, 443
 HANDSHAKE = b"\x16"
 CUT = "cut: "
+CONNECTIONS = "connections"
+OTHER_FILES = 1000
+"""That are open for something else than connections, which have two each."""
+
+
+def _capacity() -> int:
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, (most - OTHER_FILES) // 2)
 
 
 def listen(address: str, port: int = PROXY_PORT) -> socket.socket:
@@ -60,9 +74,12 @@ class Proxy:
     def __init__(self, services: Services, pipes: Pipes) -> None:
         self._services = services
         self._pump = Pump(pipes)
+        self._places = Places(_capacity(), LIVE_OF_ONE, LIVE_PART)
         self._unnamed = Places(UNNAMED_IN_ALL, UNNAMED_OF_ONE, UNNAMED_PART)
         self._talks = Places(mitm.MAX_TALKS, mitm.MAX_TALKS_OF_ONE, mitm.TALKS_PART)
+        self._requests: dict[str, Allowance] = {}
         self._live: defaultdict[str, set[Connection]] = defaultdict(set)
+        self._ending: set[asyncio.Task[None]] = set()
         self._listener: socket.socket | None = None
         self._sweeping: asyncio.Task[None] | None = None
 
@@ -84,28 +101,58 @@ class Proxy:
         self.stop_listening()
         if self._sweeping is not None:
             self._sweeping.cancel()
-        await self._cut([each for some in self._live.values() for each in some], "the daemon ends")
+        everything = [each for some in self._live.values() for each in some]
+        await self._cut(everything, "the daemon ends")
+        await _ended(everything)
+        await asyncio.gather(*self._ending)
         await self._pump.close()
 
     async def policy_replaced(self, sandbox_id: str) -> None:
-        """When it returns, nothing goes on that the new policy forbids."""
-        living = self._live.get(sandbox_id, ())
-        await self._cut([each for each in living if not each.stands()], "the policy was replaced")
+        """When it returns, nothing goes on that the new policy forbids; the log hears of it soon."""
+        known = self._services.sandboxes.by_id(sandbox_id)
+        if known is None:
+            return
+        surroundings = Surroundings(self._services.opened, self._services.blocked(), self._services.domain)
+        verdicts: dict[Facts | None, bool] = {None: True}
+        forbidden = []
+        for each in self._live.get(sandbox_id, ()):
+            if (facts := each.facts) not in verdicts:
+                assert facts is not None
+                verdicts[facts] = still_allowed(known.policy, surroundings, *facts)
+            if not verdicts[facts]:
+                forbidden.append(each)
+        await self._cut(forbidden, "the policy was replaced")
 
-    async def forget(self, ids: Iterable[str]) -> None:
-        await self._cut([each for sandbox_id in ids for each in self._live.get(sandbox_id, ())], "the sandbox is gone")
+    async def forget(self, ids: Sequence[str]) -> None:
+        """When it returns, their entries are written too."""
+        for sandbox_id in ids:
+            self._requests.pop(sandbox_id, None)
+        gone = [each for sandbox_id in ids for each in self._live.get(sandbox_id, ())]
+        await self._cut(gone, "the sandbox is gone")
+        await _ended(gone)
 
     async def _cut(self, connections: Sequence[Connection], why: str) -> None:
-        """Reset on both sides when this returns."""
-        await self._pump.release(way for each in connections for way in each.ways)
-        tasks = []
+        """When this returns, the other sides have been told and nothing gets there any more. The sandbox's sides hear
+        of it right afterwards, a few in each turn: a reset is 20 µs of the kernel's, and there may be thousands."""
         for each in connections:
-            if each.task is not None and not each.task.done():
-                each.detail = each.detail or f"{CUT}{why}"
-                each.task.cancel()
-                tasks.append(each.task)
-        if tasks:
-            await asyncio.wait(tasks)
+            each.detail = each.detail or f"{CUT}{why}"
+            each.reset_outside()
+        unfinished = [each for each in connections if not each.is_whole]
+        for each in unfinished:
+            _cancel(each)
+        await _ended(unfinished)
+        if connections:
+            task = asyncio.create_task(self._end(connections))
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+
+    async def _end(self, connections: Sequence[Connection]) -> None:
+        for step in (Connection.reset_inside, _cancel):
+            for number, each in enumerate(connections):
+                if number % CUTS_IN_A_TURN == 0:
+                    await asyncio.sleep(0)
+                step(each)
+            await self._pump.release(way for each in connections for way in each.ways)
 
     async def _sweep(self) -> None:
         while True:
@@ -134,10 +181,10 @@ class Proxy:
                     return
                 continue
             known = self._services.sandboxes.by_address(peer[0])
-            if known is None or not self._unnamed.take(known.id):
+            if known is None:
                 _reset(client)
-                continue
-            self._begin(client, known)
+            else:
+                self._begin(client, known)
 
     def _accept_later(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -153,14 +200,28 @@ class Proxy:
         client.setblocking(False)
         try:
             tune(client)
+            hurry_if_near(client)
             address, port = original_destination(client)
         except OSError:  # it has left, or never was diverted
-            self._unnamed.give_back(known.id)
             _reset(client)
             return
-        connection = Connection(client, known.id, address, port, self._services, self._pump)
+        requests = self._requests.setdefault(known.id, Allowance(REQUESTS_PER_S, REQUESTS_BURST, time.monotonic()))
+        connection = Connection(client, known.id, address, port, self._services, self._pump, requests)
+        if not self._admit(known.id):
+            connection.verdict, connection.rule = Outcome.DENIED, CONNECTIONS
+            connection.close(False)
+            connection.write_entry()
+            return
         self._live[known.id].add(connection)
         connection.task = asyncio.create_task(self._serve(connection))
+
+    def _admit(self, sandbox_id: str) -> bool:
+        if not self._places.take(sandbox_id):
+            return False
+        if self._unnamed.take(sandbox_id):
+            return True
+        self._places.give_back(sandbox_id)
+        return False
 
     # ---- one connection
 
@@ -193,10 +254,12 @@ class Proxy:
         except Exception:
             log.exception("a connection of %s failed", connection.sandbox_id)
             connection.verdict, connection.detail = Outcome.FAILED, "an error of the proxy"
+        connection.ending = True
         if unnamed:
             self._unnamed.give_back(unnamed.pop())
         await connection.release()
         connection.close(clean)
+        self._places.give_back(connection.sandbox_id)
         self._forget(connection)
         if not connection.logged:
             connection.write_entry()
@@ -237,7 +300,7 @@ class Proxy:
         assert onward.transform is not None
         assert name is not None
         if not self._talks.take(connection.sandbox_id):
-            raise Refusal("connections", "too many connections with header rules")
+            raise Refusal(CONNECTIONS, "too many connections with header rules")
         try:
             carried = await mitm.serve(
                 mitm.Visit(
@@ -265,6 +328,17 @@ class Proxy:
             raise Refusal(MALFORMED, carried.detail)
         elif carried.end is mitm.End.DENIED:
             raise Refusal(carried.rule, carried.detail)
+
+
+def _cancel(connection: Connection) -> None:
+    if connection.task is not None and not connection.ending:
+        connection.task.cancel()
+
+
+async def _ended(connections: Sequence[Connection]) -> None:
+    tasks = [each.task for each in connections if each.task is not None]
+    if tasks:
+        await asyncio.wait(tasks)
 
 
 async def _first_bytes(connection: Connection) -> bytes:

@@ -1,10 +1,10 @@
 """Bytes from one socket to another without passing through Python: one thread, edge-triggered epoll, `splice`.
 
 A *way* is one direction of a connection, to its end or for so many bytes. The event loop begins ways and is told when
-they are over; while a way is on, both its sockets are the pump's to use and nobody's to close. A way that is waiting
-holds nothing: the first bytes after a pause are copied (peeked at, sent, and only then taken, so that what the other
-side does not accept stays where it is), and who has many gets a pipe for as long as there are more. There are not many
-pipes; nobody holds more than a part of the free ones, and without one copying goes on, just slower.
+they are over; while a way is on, both its sockets are the pump's to use and nobody's to close. The first bytes are
+copied (peeked at, sent, and only then taken, so that what the other side does not accept stays where it is), and who
+has many gets a pipe. There are not many: an empty one is taken from the way that has rested with it longest when
+somebody else needs it, nobody holds more than a part of the free ones, and without one copying goes on, just slower.
 """
 
 from __future__ import annotations
@@ -115,6 +115,8 @@ class Pump:
         self._reading: dict[int, Way] = {}
         self._writing: dict[int, Way] = {}
         self._ready: dict[Way, None] = {}
+        self._resting: dict[Way, None] = {}
+        """With an empty pipe, longest first."""
         self._told: list[Way] = []
         self._scratch = bytearray(COPIED)
         self._now = time.monotonic()
@@ -221,6 +223,7 @@ class Pump:
     def _move(self, way: Way) -> End | None:
         """None: it goes on, now (it stays in `ready`) or when there is something to do."""
         moved = way.bytes
+        self._resting.pop(way, None)
         try:
             while way.bytes - moved < TURN:
                 if way.held:
@@ -231,7 +234,7 @@ class Pump:
                 if not wanted:
                     return End.COUNT
                 if way.many and way.pipe is None:
-                    way.pipe = self._pipes.take(way.owner)
+                    way.pipe = self._take_pipe(way.owner)
                 taken = self._splice(way, wanted) if way.pipe is not None else self._copy(way, min(wanted, COPIED))
                 if not taken:
                     with contextlib.suppress(OSError):  # it has left altogether
@@ -239,9 +242,16 @@ class Pump:
                     return End.EOF
         except BlockingIOError:
             self._ready.pop(way, None)
-            if not way.held:
-                self._put_away(way)
+            if way.pipe is not None and not way.held:
+                self._resting[way] = None
         return None
+
+    def _take_pipe(self, owner: str) -> Pipe | None:
+        pipe = self._pipes.take(owner)
+        while pipe is None and self._resting:
+            self._put_away(next(iter(self._resting)))
+            pipe = self._pipes.take(owner)
+        return pipe
 
     def _splice(self, way: Way, wanted: int) -> int:
         assert way.pipe is not None
@@ -270,6 +280,7 @@ class Pump:
             way.held -= count
 
     def _put_away(self, way: Way) -> None:
+        self._resting.pop(way, None)
         if way.pipe is None:
             return
         if way.held:

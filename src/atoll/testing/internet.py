@@ -157,7 +157,10 @@ class Internet:
         sweep()
         with contextlib.ExitStack() as undo:
             self._directory = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="atoll-internet-")))
-            undo.callback(_remove, self.name)
+            home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            undo.callback(os.close, home)
+            self._home = Path(f"/proc/self/fd/{home}")
+            undo.callback(inside, self._home, lambda: _remove(self.name))
             _build(self.name, self.ipv6)
             self._servers = self._made_servers()
             self._servers.start()
@@ -195,7 +198,7 @@ class Internet:
 
     def escapes(self) -> dict[str, int]:
         """The same, by address."""
-        return _counted(self.name, "escaped4") | _counted(self.name, "escaped6")
+        return inside(self._home, lambda: _counted(self.name, "escaped4") | _counted(self.name, "escaped6"))
 
     def _made_servers(self) -> FarServers:
         special: dict[str, Special] = {METADATA: _credentials, v6(METADATA): _credentials}

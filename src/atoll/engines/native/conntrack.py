@@ -75,9 +75,10 @@ class Conntrack:
     def __init__(self) -> None:
         self._socket = netfilter_socket()
 
-    def forget(self, mark: int) -> None:
-        """All with this mark."""
-        self._socket.send(netfilter_message(SUBSYSTEM << 8 | DELETE, NLM_F_ACK, 0, 0, _marked(mark), 1))
+    def forget(self, mark: int | None) -> None:
+        """All with this mark; None: of everybody."""
+        which = _marked(mark) if mark is not None else b""
+        self._socket.send(netfilter_message(SUBSYSTEM << 8 | DELETE, NLM_F_ACK, 0, 0, which, 1))
         code = struct.unpack_from("=i", self._socket.recv(65536), HEADER.size)[0]
         if code:
             raise OSError(-code, f"connection tracking: {os.strerror(-code)}")

@@ -60,6 +60,8 @@ SANDBOX_SYSCTLS = {
 FABRIC_SYSCTLS = {
     "/proc/sys/net/ipv6/conf/all/disable_ipv6": "1",
     "/proc/sys/net/ipv6/conf/default/disable_ipv6": "1",
+    # A packet with a source route names another destination than the one that is judged.
+    "/proc/sys/net/ipv4/conf/all/accept_source_route": "0",
 }
 
 
@@ -215,6 +217,10 @@ class Fabric:
             yield
         finally:
             sc.setns(self.fd, sc.CLONE_NEWNET)
+
+    def forget_connections(self) -> None:
+        """Of everybody: what goes on is judged anew."""
+        self._conntrack.forget(None)
 
     def disconnect(self, slice_index: int) -> None:
         """Its pass first: what was allowed to it is over before anybody else can have its address."""

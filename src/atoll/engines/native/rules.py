@@ -10,6 +10,7 @@ Two tables, each loaded in one transaction that replaces what was there before:
   refused. `diverts` leads to the chain that says what goes to the proxy. A mark in `rejudged` is that of a sandbox
   whose policy was replaced just now: every packet of it is judged as a new connection is, until those that are
   forbidden are cut.
+  Nearly all packets belong to open connections: they take the few rules of `known`, since each rule is paid per packet.
 - `atoll-INSTALLATION` where the uplink leads (the host, or a named namespace) lets the fabric out through one interface
   and nothing in, and is the second place that refuses what is never reachable.
 
@@ -199,19 +200,16 @@ table inet {FABRIC_TABLE} {{
     type ifname : verdict
     {_elements(f'"{p.link}" : goto {p.divert}' for p in plans if p.divert)}
   }}
-  chain prerouting {{
-    type filter hook prerouting priority raw; policy accept;
-    iifname {{ "lo", "{INSIDE}" }} accept
+  chain marking {{
+    type filter hook prerouting priority mangle; policy accept;
+    iifname "{INSIDE}" accept
+    {_bandwidth("bytes_out", "iifname", self.limits)}
+    ct state established,related accept comment "whose it is, is looked at where it goes on"
+    iifname "lo" accept
     meta nfproto ipv4 fib saddr . iif oif missing counter drop comment "not its own address"
     meta nfproto ipv6 fib saddr . iif oif missing counter drop comment "not its own address"
     ip hdrlength != 5 counter drop comment "options"
     meta nfproto ipv6 exthdr hbh exists counter drop comment "options"
-    {_bandwidth("bytes_out", "iifname", self.limits)}
-    meta l4proto {{ tcp, udp }} th dport 53 {_questions()}
-  }}
-  chain marking {{
-    type filter hook prerouting priority mangle; policy accept;
-    iifname {{ "lo", "{INSIDE}" }} accept
     ct state new ct mark set iifname . ip saddr map @{PASSES}
     ct state new ct mark set iifname . ip6 saddr map @{PASSES6}
   }}
@@ -232,8 +230,10 @@ table inet {FABRIC_TABLE} {{
     iifname "lo" accept
     iifname "{INSIDE}" ct mark 0 ct direction reply ct state established,related accept
     iifname "{INSIDE}" counter drop comment "nobody comes in"
+    ct state established,related iifname . ip saddr . ct mark != @{FLOWS} counter drop
     iifname . ip saddr . ct mark != @{FLOWS} {_goto(Refusal.STRANGER)}
     meta nfproto != ipv4 {_goto(Refusal.NEVER)}
+    ip daddr {PROXY_ADDRESS} meta l4proto {{ tcp, udp }} th dport {DNS_PORT} {_questions()}
     ct state established,related accept
     ct mark @{PUNISHED} {_goto(Refusal.SCAN)}
     ip daddr {PROXY_ADDRESS} tcp dport {{ {PROXY_PORT}, {DNS_PORT} }} goto served
@@ -266,9 +266,17 @@ table inet {FABRIC_TABLE} {{
     meta l4proto . th dport @{BLOCKED_PORTS} counter reject with icmpx admin-prohibited
     meta l4proto {{ tcp, udp }} accept
   }}
+  chain known {{
+    oifname "{INSIDE}" iifname . ip saddr . ct mark @{FLOWS} accept
+    iifname "{INSIDE}" oifname . ip daddr . ct mark @{FLOWS} accept
+    oifname "{INSIDE}" iifname . ip6 saddr . ct mark @{FLOWS6} accept
+    iifname "{INSIDE}" oifname . ip6 daddr . ct mark @{FLOWS6} accept
+    counter drop comment "somebody else's"
+  }}
   chain forward {{
     type filter hook forward priority filter; policy drop;
     {_bandwidth("bytes_in", "oifname", self.limits, f'iifname "{INSIDE}" ')}
+    ct state established,related ct mark != @{REJUDGED} goto known
     oifname . ip daddr . ct mark @{FLOWS} iifname "{INSIDE}" ct state established,related accept
     oifname . ip6 daddr . ct mark @{FLOWS6} iifname "{INSIDE}" ct state established,related accept
     iifname "{INSIDE}" counter drop comment "nobody comes in"
@@ -277,7 +285,6 @@ table inet {FABRIC_TABLE} {{
     ip6 daddr @never6 {_goto(Refusal.NEVER)}
     meta nfproto ipv4 iifname . ip saddr . ct mark != @{FLOWS} {_goto(Refusal.STRANGER)}
     meta nfproto ipv6 iifname . ip6 saddr . ct mark != @{FLOWS6} {_goto(Refusal.STRANGER)}
-    ct state established,related ct mark != @{REJUDGED} accept
     ct state established tcp flags & rst == rst accept
     ct state new ct mark @{PUNISHED} {_goto(Refusal.SCAN)}
     ip daddr @{BLOCKED4} {_goto(Refusal.BLOCKLIST)}
@@ -318,6 +325,7 @@ table inet {table} {{
     {others}
   }}
   chain from_sandboxes {{
+    ct state established,related accept
     ip daddr @never goto refuse
     ip6 daddr @never6 goto refuse
     {internal}

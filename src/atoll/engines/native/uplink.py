@@ -87,6 +87,8 @@ class Note:
     uplink: str
     interface: str
     pair: int
+    opened: str = ""
+    """Which internal ranges were reachable."""
 
 
 class UplinkSetup:
@@ -136,13 +138,15 @@ class UplinkSetup:
             self._sweep_dead()
             sealed = self._noted_closed(interface)
             pair = noted.pair if noted else _free_pair(self._link)
-            note = Note(str(self._wanted), interface, pair)
+            note = Note(str(self._wanted), interface, pair, ",".join(map(str, self._opened)))
             self._write_note(note)
             if noted and noted.interface != interface:
                 self._forward_again(noted.interface)
             _load(outer_rules(self._table, self._link, interface, self._opened, total, sealed))
         rules = FabricRules(self._fabric.passes(), self._opened, total, self._limits, self._fabric.blocked)
         _load(rules.text())
+        if noted and noted.opened != note.opened:  # open connections are not looked at again for that
+            self._fabric.forget_connections()
         self._wire(outer_fd, pair)
         for name, value in INNER_SYSCTLS.items():
             _write_sysctl(name, value)
