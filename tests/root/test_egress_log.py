@@ -61,6 +61,7 @@ def talk(box: Box, address: str, port: int, sent: bytes = b"hello") -> Facts:
 
 
 def test_a_connection_that_the_kernel_lets_out_is_logged_with_what_both_sides_saw(online, internet):
+    internet.flows.clear()
     with online.box() as box:
         box.sh("getent ahostsv4 example.com")
         talk(box, WEB, net.ECHO_PORT)

@@ -19,7 +19,7 @@ import pytest
 import hellos
 from atoll.egress.proxy import UNNAMED_OF_ONE
 from atoll.testing import internet as net
-from atoll.testing.internet import WEB
+from atoll.testing.internet import WEB, Internet
 from egress_stand import Box, Stand
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
@@ -30,6 +30,14 @@ AT_ONCE = 100
 ELSEWHERE = str(net.CROWD[200])
 """Where nobody of these tests ever gets."""
 DENIED = {"deny_out": ["0.0.0.0/0"]}
+
+
+@pytest.fixture(scope="module")
+def stand(tmp_path_factory) -> Iterator[Stand]:
+    """Before an internet of its own, where nobody else's packets are counted."""
+    with Internet("stand") as internet, Stand(internet, tmp_path_factory.mktemp("stand")) as made:
+        yield made
+        assert internet.escaped() == 0, internet.escapes()
 
 
 @pytest.fixture(scope="module")
@@ -433,11 +441,11 @@ def test_a_sandbox_that_is_gone_is_cut_and_unknown(stand, held):
     assert is_turned_away(box)
 
 
-def test_sync_forgets_whom_it_does_not_name(stand, box, held):
+def test_sync_forgets_whom_it_does_not_name(stand, box, held, silent):
     other = stand.sandbox(allow_out=["example.com"], **DENIED)
     (sock,) = opened(held, other, 1)
     (kept,) = opened(held, box, 1)
-    stand.call("sync", ids=[box.id])
+    stand.call("sync", ids=[box.id, silent[0].id])
     assert outcome(sock, 0.05) == "reset"
     assert outcome(kept, 0.01) == "silent"
 

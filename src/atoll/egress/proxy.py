@@ -255,6 +255,9 @@ class Proxy:
             log.exception("a connection of %s failed", connection.sandbox_id)
             connection.verdict, connection.detail = Outcome.FAILED, "an error of the proxy"
         connection.ending = True
+        if connection.onward is None and connection.verdict is Outcome.ALLOWED:
+            connection.verdict, connection.rule = Outcome.DENIED, NO_NAME
+            connection.detail = connection.detail or "gone before one was shown"
         if unnamed:
             self._unnamed.give_back(unnamed.pop())
         await connection.release()

@@ -52,8 +52,20 @@ def test_nothing_passes_by_default_and_what_is_never_reachable_is_judged_before_
     assert lines[-2:] == ["iifname vmap @verdicts", "goto refuse_stranger"]
     accepting = [line for line in lines if line.endswith("accept")]
     judged = lines.index("ip daddr @never goto refuse_never")
-    assert [lines.index(line) > judged for line in accepting] == [False, False, True, True]
+    assert [lines.index(line) > judged for line in accepting] == [False, False, True]
     assert all('iifname "uplink0" ct state established,related' in line for line in accepting[:2])
+    assert lines.index("ct state established,related ct mark != @rejudged goto known") < judged
+
+
+def test_packets_of_open_connections_pass_only_where_link_address_and_mark_belong_together():
+    lines = chain(FabricRules(PASSES).text(), "known")
+    assert lines[-1].startswith("counter drop")
+    assert all(". ct mark @flows" in line and line.endswith("accept") for line in lines[:-1])
+
+
+def test_what_is_blocked_is_judged_between_the_two():
+    lines = chain(FabricRules(PASSES).text(), "forward")
+    judged = lines.index("ip daddr @never goto refuse_never")
     blocked = lines.index("ip daddr @blocked4 goto refuse_blocklist")
     assert judged < blocked < lines.index("iifname vmap @verdicts")
 
@@ -90,7 +102,7 @@ def test_limits_that_are_0_are_no_rules():
 def test_bandwidth_is_limited_each_way_before_anything_else_is_judged():
     text = FabricRules(limits=Limits(mbit=8)).text()
     over = "limit rate over 1000000 bytes/second burst 262144 bytes"
-    assert f"update @bytes_out {{ iifname {over} }}" in chain(text, "prerouting")[6]
+    assert f"update @bytes_out {{ iifname {over} }}" in chain(text, "marking")[2]
     assert f"update @bytes_in {{ oifname {over} }}" in chain(text, "forward")[1]
     assert any("update @bytes_in" in line for line in chain(text, "output"))
 

@@ -204,11 +204,11 @@ table inet {FABRIC_TABLE} {{
     type filter hook prerouting priority mangle; policy accept;
     iifname "{INSIDE}" accept
     {_bandwidth("bytes_out", "iifname", self.limits)}
+    ip hdrlength != 5 counter drop comment "options"
     ct state established,related accept comment "whose it is, is looked at where it goes on"
     iifname "lo" accept
     meta nfproto ipv4 fib saddr . iif oif missing counter drop comment "not its own address"
     meta nfproto ipv6 fib saddr . iif oif missing counter drop comment "not its own address"
-    ip hdrlength != 5 counter drop comment "options"
     meta nfproto ipv6 exthdr hbh exists counter drop comment "options"
     ct state new ct mark set iifname . ip saddr map @{PASSES}
     ct state new ct mark set iifname . ip6 saddr map @{PASSES6}
