@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import statistics
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -58,7 +59,10 @@ def test_a_key_never_shows_in_a_handles_text() -> None:
 
 def test_two_saves_are_cheap_enough_for_a_create(store: HandleStore) -> None:
     """The bound is ten times what is seen: a save that waits for the disk is noticed, a busy machine is not."""
-    started = time.perf_counter()
-    for _ in range(50):
+
+    def both() -> float:
+        started = time.perf_counter()
         store.change(store.save(handle(HandleState.CREATING)), HandleState.RUNNING)
-    assert (time.perf_counter() - started) / 50 < 0.005
+        return time.perf_counter() - started
+
+    assert statistics.median(both() for _ in range(50)) < 0.005

@@ -58,6 +58,7 @@ async def server(house: House, daemon: FakeEgress) -> AsyncIterator[Server]:
     await wait_listening(places.node_socket, 20)
     server = Server()
     server.client = await RpcClient.connect(places.node_socket, lambda *told: server.events.put_nowait(told))
+    await server.call("list")  # from its answer on the node knows whom to tell
     yield server
     await server.client.close()
     stop.set()
