@@ -351,7 +351,8 @@ def _authority(text: str) -> tuple[str, int]:
     match = _HOST.fullmatch(text)
     if match is None:
         raise Unreadable("a host that cannot be one")
-    return (match[1] or match[2]).lower().removesuffix("."), int(match[3] or HTTP_PORT)
+    host = match[1].removesuffix(".") if match[1] else match[2]  # behind an address the dot means nothing
+    return host.lower(), int(match[3] or HTTP_PORT)
 
 
 def _body_length(line: _RequestLine, fields: Fields) -> int | None:
