@@ -58,9 +58,10 @@ def egress(
             return
         log = Log(api, path, denied)
         with contextlib.suppress(KeyboardInterrupt):
+            there = log.last(last)
             if not as_json:
                 click.secho(columns(HEADINGS), bold=True)
-            for entry in log.last(last):
+            for entry in there:
                 show_entry(entry, as_json)
             for entry in log.following() if follow else ():
                 show_entry(entry, as_json)

@@ -7,10 +7,11 @@ A line is a name (`pool.example`, with all below it), an address or network (`20
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .errors import InvalidInput
 from .names import normal
+from .prefixes import Prefixes
 from .reach import Address, Network, parse_network, plain
 
 MAX_LINES = 100_000
@@ -21,6 +22,10 @@ class BlockList:
     names: frozenset[str] = frozenset()
     networks: tuple[Network, ...] = ()
     ports: frozenset[tuple[str, int]] = frozenset()
+    _prefixes: Prefixes = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_prefixes", Prefixes(self.networks))
 
     def name(self, name: str) -> str | None:
         """The entry that has it: itself or one above."""
@@ -31,8 +36,7 @@ class BlockList:
     def destination(self, address: Address, protocol: str, port: int) -> str | None:
         if (protocol, port) in self.ports:
             return f"{protocol}/{port}"
-        both = (plain(address), address)
-        found = next((network for network in self.networks if any(each in network for each in both)), None)
+        found = self._prefixes.first(plain(address), address)
         return str(found) if found is not None else None
 
     def __or__(self, other: BlockList) -> BlockList:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 Pattern = str
 """`example.com`, `*.example.com` (below it, at any depth, without itself) or `*`."""
@@ -47,6 +48,14 @@ def parse_pattern(text: str) -> Pattern | None:
         name = normal(text[2:])
         return f"*.{name}" if name is not None else None
     return normal(text)
+
+
+def patterns_of(name: str) -> Iterator[Pattern]:
+    """All that match it."""
+    yield name
+    labels = name.split(".")
+    yield from (f"*.{'.'.join(labels[start:])}" for start in range(1, len(labels)))
+    yield "*"
 
 
 def matches(pattern: Pattern, name: str) -> bool:

@@ -16,11 +16,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from .blocklist import NOTHING_BLOCKED, BlockList
 from .errors import InvalidInput
-from .names import Pattern, matches, normal, parse_pattern
+from .names import Pattern, normal, parse_pattern, patterns_of
+from .prefixes import Prefixes
 from .reach import NEVER_REACHABLE, Address, Network, is_never_reachable, parse_network, plain
 
 ALL_TRAFFIC = "0.0.0.0/0"
@@ -106,6 +108,18 @@ class Policy:
         """Whether connections to 80 and 443 that no address rule allows have to show a name first."""
         return bool(self.allow_names or self.transforms or self.inspect)
 
+    @cached_property
+    def allowed_prefixes(self) -> Prefixes:
+        return Prefixes(self.allow_networks, EVERYWHERE)
+
+    @cached_property
+    def denied_prefixes(self) -> Prefixes:
+        return Prefixes(self.deny_networks, EVERYWHERE)
+
+    @cached_property
+    def places_of_names(self) -> Mapping[Pattern, int]:
+        return {pattern: place for place, pattern in reversed(list(enumerate(self.allow_names)))}
+
 
 OPEN = Policy()
 CLOSED = Policy(internet_access=False)
@@ -150,7 +164,8 @@ def judge(
 
 def judge_name(policy: Policy, name: str) -> Verdict | None:
     """What the allow list says of a name; None when it says nothing."""
-    found = next((pattern for pattern in policy.allow_names if matches(pattern, name)), None)
+    places = policy.places_of_names
+    found = min((each for each in patterns_of(name) if each in places), key=places.__getitem__, default=None)
     return Verdict(True, f"allow_out: {found}") if found is not None else None
 
 
@@ -186,14 +201,14 @@ def _blocked(blocked: BlockList, address: Address, protocol: str, port: int, nam
 
 
 def _allowed_address(policy: Policy, address: Address) -> Verdict | None:
-    found = _first(policy.allow_networks, address)
+    found = policy.allowed_prefixes.first(address)
     return Verdict(True, f"allow_out: {entry_text(found)}") if found is not None else None
 
 
 def _denied(policy: Policy, address: Address) -> Verdict | None:
     if not policy.internet_access:
         return denied_all(policy)
-    found = _first(policy.deny_networks, address)
+    found = policy.denied_prefixes.first(address)
     return Verdict(False, f"deny_out: {entry_text(found)}") if found is not None else None
 
 
@@ -203,14 +218,10 @@ def denied_all(policy: Policy) -> Verdict:
 
 def _opens_dns(policy: Policy, resolvers: Sequence[str]) -> str | None:
     for resolver in resolvers:
-        found = _first(policy.allow_networks, ipaddress.ip_address(resolver))
+        found = policy.allowed_prefixes.first(ipaddress.ip_address(resolver))
         if found is not None:
             return entry_text(found)
     return None
-
-
-def _first(networks: Sequence[Network], address: Address) -> Network | None:
-    return next((network for network in networks if network == EVERYWHERE or address in network), None)
 
 
 def entry_text(network: Network) -> str:

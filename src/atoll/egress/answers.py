@@ -7,7 +7,8 @@ what follows the authority section. Its TTLs count down from when it came.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Sequence
+import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import dns.exception
@@ -18,6 +19,7 @@ import dns.rrset
 
 from atoll.core.blocklist import BlockList
 from atoll.core.egress import Outcome, shown
+from atoll.core.names import patterns_of
 from atoll.core.policy import Policy, Verdict, judge_question
 from atoll.core.reach import Address, Network, is_never_reachable
 from atoll.wire import dns_message as message
@@ -26,6 +28,16 @@ from atoll.wire.dns_message import IN, Flag, Malformed, Query, Rcode, Response, 
 MAX_TTL = 86_400
 MAX_NEGATIVE_TTL = 900
 OWN_TTL = 60
+RECORDS_A_QUESTION, SERVICE_BYTES_A_QUESTION = 8, 128
+"""So much of an answer is as much work as one more question."""
+SERVICES = (Type.SVCB, Type.HTTPS)
+SERVICE_PARAMETER = struct.Struct("!HH")
+ECH = 5
+MAX_SERVICE_RECORDS, MAX_SERVICE_BYTES = 16, 2048
+"""Of an answer from which keys are to be taken, which is read in full: whoever owns a name decides how much work that
+is, a fifth of a second for one of 16 KiB."""
+FAILED_SERVICE = 16
+"""In further questions: nobody else sees what it cost to find that an answer is malformed."""
 MAX_ADDRESSES = 64
 """Of one answer that are known by themselves; the others are only handed on."""
 NOT_ANSWERED = dict.fromkeys((*range(249, 256), Type.OPT), Rcode.NOTIMP) | {251: Rcode.REFUSED, 252: Rcode.REFUSED}
@@ -65,16 +77,8 @@ class Rules:
             return Verdict(False, f"blocklist: {entry}")
         if self._otherwise.allowed:
             return self._otherwise
-        found = [pattern for pattern in _patterns_of(name) if pattern in self._places]
+        found = [pattern for pattern in patterns_of(name) if pattern in self._places]
         return Verdict(True, f"allow_out: {min(found, key=self._places.__getitem__)}") if found else self._otherwise
-
-
-def _patterns_of(name: str) -> Iterator[str]:
-    """All that match it."""
-    yield name
-    labels = name.split(".")
-    yield from (f"*.{'.'.join(labels[start:])}" for start in range(1, len(labels)))
-    yield "*"
 
 
 def decide(
@@ -147,7 +151,16 @@ def store(wire: bytes, response: Response, at: float) -> Stored | Malformed:
     """Without the keys by which hellos would be encrypted: what is in them could not be judged."""
     if any(record.rdclass != IN for record in response.records):
         return Malformed("a record is of another class")
-    if any(record.rdtype in (Type.SVCB, Type.HTTPS) for record in response.records):
+    services = [record.data for record in response.records if record.rdtype in SERVICES]
+    if services and response.rdtype not in SERVICES:
+        return Malformed("a service record that nobody asked for")
+    encrypted = [_has_ech(each) for each in services]
+    if None in encrypted:
+        return Malformed("a service record is malformed")
+    if any(encrypted):
+        if len(response.records) > MAX_SERVICE_RECORDS or response.end > MAX_SERVICE_BYTES:
+            return Malformed("too long an answer about services")
+        wire = message.without_additional(wire, response)
         without = without_ech(wire)
         if isinstance(without, Malformed):
             return without
@@ -166,6 +179,12 @@ def store(wire: bytes, response: Response, at: float) -> Stored | Malformed:
         addresses=tuple(_addresses(response)),
         at=at,
     )
+
+
+def cost(rdtype: int, stored: Stored) -> int:
+    """In further questions: a long answer is as good as several."""
+    piece = SERVICE_BYTES_A_QUESTION if rdtype in SERVICES else message.OUR_SIZE
+    return len(stored.body) // piece + sum(stored.counts) // RECORDS_A_QUESTION
 
 
 def _lifetime(response: Response) -> int:
@@ -200,6 +219,25 @@ def render_stored(asked: Query, stored: Stored, now: float, limit: int) -> bytes
     for at, ttl in stored.ttls:
         message.TTL.pack_into(body, at, max(0, ttl - age))
     return message.answer(asked, stored.rcode, bytes(body), stored.counts, stored.authentic, limit)
+
+
+def _has_ech(service: bytes) -> bool | None:
+    """None: it is malformed."""
+    try:
+        at = 2
+        while length := service[at]:
+            if length > message.MAX_LABEL:
+                return None
+            at += 1 + length
+        at += 1
+        found = False
+        while at < len(service):
+            key, length = SERVICE_PARAMETER.unpack_from(service, at)
+            found = found or key == ECH
+            at += SERVICE_PARAMETER.size + length
+    except (IndexError, struct.error):
+        return None
+    return found if at == len(service) else None
 
 
 def without_ech(wire: bytes) -> bytes | Malformed:

@@ -40,11 +40,13 @@ class BlockListFile:
         """Until cancelled."""
         while True:
             await asyncio.sleep(POLL_S)
-            self.reload()
+            self._take(await asyncio.to_thread(self._read_if_new))  # a long one takes a second to understand
 
     def reload(self) -> None:
-        found = self._read_if_new()
-        if found is None or found == self.current:
+        self._take(self._read_if_new())
+
+    def _take(self, found: BlockList | None) -> None:
+        if found is None:
             return
         self.current = found
         self._changed(found)
@@ -56,11 +58,12 @@ class BlockListFile:
             return None
         self._stamp = stamp
         try:
-            return DEFAULT_BLOCKLIST | (self._read() if stamp is not None else NOTHING_BLOCKED)
+            found = DEFAULT_BLOCKLIST | (self._read() if stamp is not None else NOTHING_BLOCKED)
         except (InvalidInput, OSError, UnicodeError) as error:
             self.faults += 1
             log.warning("%s is not used, the last good block list stays in force: %s", self._path, error)
             return None
+        return found if found != self.current else None
 
     def _look(self) -> Stamp | None:
         try:

@@ -309,12 +309,14 @@ class DnsServer:
         outcome = Outcome.FAILED if stored.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN) else Outcome.ALLOWED
         self._write_asked(asked, outcome, asked.rule, stored.rcode)
         wire = answers.render_stored(asked.query, stored, self._now(), asked.limit)
-        asked.share.allowance.spend(len(stored.body) // message.OUR_SIZE)  # a long answer is as good as several
+        asked.share.allowance.spend(answers.cost(asked.query.rdtype, stored))
         return wire
 
     def _failed(self, asked: Asked, rule: str) -> bytes:
         outcome = Outcome.DENIED if rule == "rate" else Outcome.FAILED
         self._write_asked(asked, outcome, rule, Rcode.SERVFAIL)
+        if asked.query.rdtype in answers.SERVICES:
+            asked.share.allowance.spend(answers.FAILED_SERVICE)
         return message.answer(asked.query, Rcode.SERVFAIL, limit=asked.limit)
 
     # ---- limits and the log

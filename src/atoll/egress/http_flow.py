@@ -20,6 +20,7 @@ from atoll.wire.sniffing import END, NEED_MORE, OPAQUE, Malformed
 from . import tls_flow
 from .connection import Connection, Refusal
 from .decision import MALFORMED, NO_NAME, Onward
+from .streams import turn
 
 BULK = 256 * 1024
 """From so many bytes of a body on it passes by, in the pump."""
@@ -87,7 +88,7 @@ class HttpFlow:
     async def _ask(self) -> bool:
         """Until the client has ended, or wants another name (True)."""
         while (event := await self._next()) is not None:
-            await asyncio.sleep(0)  # what arrived together may be thousands of events; others have their turn
+            await turn(self._connection.sandbox_id)  # thousands of events may have arrived together
             if event is END:
                 if self._upgrade and await self._change():
                     break

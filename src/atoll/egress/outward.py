@@ -17,6 +17,7 @@ from atoll.core.errors import PermissionDenied, Unavailable
 from atoll.core.policy import OPEN, Policy, judge
 from atoll.core.reach import Address
 
+from .answers import usable
 from .services import Services
 
 CONNECT_S = 10.0
@@ -48,7 +49,8 @@ async def _addresses(name: str, services: Services, servers: Sequence[str] | Non
     try:
         return [ipaddress.ip_address(name)]
     except ValueError:
-        return await services.resolver.addresses(name, servers)
+        asked = None if servers is None else usable(servers, services.opened, services.blocked())
+        return await services.resolver.addresses(name, asked)
 
 
 async def _connect(addresses: Sequence[Address], port: int) -> tuple[socket.socket, Address]:

@@ -39,23 +39,27 @@ def trusting(
 
 class Turns:
     """Who moves bytes here moves so many pieces in one round of the event loop, all together; in between everybody
-    else has his turn, however many connections are busy."""
+    else has his turn, however many connections are busy. Owners take turns, whatever each has waiting."""
 
     def __init__(self) -> None:
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
-    async def next(self) -> None:
+    async def next(self, owner: str = "") -> None:
         loop = asyncio.get_running_loop()
         mine = loop.create_future()
-        self._waiting.append(mine)
-        if len(self._waiting) == 1:
+        if not self._waiting:
             loop.call_soon(self._give)
+        self._waiting.setdefault(owner, deque()).append(mine)
         await mine
 
     def _give(self) -> None:
         given = 0
         while self._waiting and given < PIECES_A_ROUND:
-            first = self._waiting.popleft()
+            owner = next(iter(self._waiting))
+            waiting = self._waiting.pop(owner)
+            first = waiting.popleft()
+            if waiting:
+                self._waiting[owner] = waiting
             if not first.done():
                 first.set_result(None)
                 given += 1
@@ -66,11 +70,11 @@ class Turns:
 _TURNS: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
 
 
-async def turn() -> None:
+async def turn(owner: str = "") -> None:
     loop = asyncio.get_running_loop()
     if (turns := _TURNS.get(loop)) is None:
         turns = _TURNS[loop] = Turns()
-    await turns.next()
+    await turns.next(owner)
 
 
 class Duplex(Protocol):

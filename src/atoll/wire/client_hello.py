@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from .sniffing import NEED_MORE, OPAQUE, Malformed, Mark, Unreadable
 
 MAX_HELLO = 64 * 1024  # with the records' headers; browsers' are 2 KiB with a post-quantum key, OpenSSL takes 128 KiB
+MAX_RECORDS = 2048  # a hello of today in pieces of one byte; each costs 2 µs, which everybody waits for
 MAX_RECORD = 16 * 1024  # RFC 8446 section 5.1
 MAX_SERVER_NAME = 255  # a DNS name and its dot
 
@@ -47,6 +48,7 @@ class ClientHelloSniffer:
         self._raw = bytearray()
         self._at = 0
         """Where the next record begins."""
+        self._records = 0
         self._message = bytearray()
         self._outcome: Event = NEED_MORE
 
@@ -71,6 +73,9 @@ class ClientHelloSniffer:
         if not _may_be_tls(self._raw):
             return OPAQUE
         while (fragment := self._next_fragment()) is not None:
+            self._records += 1
+            if self._records > MAX_RECORDS:
+                raise Unreadable("the ClientHello has too many records")
             self._message += fragment
             if len(self._message) >= MESSAGE_HEADER and len(self._message) == _message_size(self._message):
                 return parse_hello(bytes(self._message[MESSAGE_HEADER:]))

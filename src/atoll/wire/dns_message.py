@@ -18,6 +18,8 @@ TTL = struct.Struct("!I")
 LENGTH = struct.Struct("!H")  # before a message over TCP
 
 MAX_MESSAGE = 65_535
+MAX_RECORDS = 256
+"""Of one answer; the name's owner decides how many, and reading each is work for us."""
 MAX_NAME = 255
 MAX_LABEL = 63
 PLAIN_UDP = 512
@@ -181,6 +183,8 @@ def _response(data: bytes) -> Response:
 
 
 def _records(data: bytes, at: int, answers: int, authorities: int) -> tuple[tuple[Record, ...], int]:
+    if answers + authorities > MAX_RECORDS:
+        raise _Bad("it has too many records")
     found: list[Record] = []
     for number in range(answers + authorities):
         at = _skip_name(data, at)
@@ -193,6 +197,11 @@ def _records(data: bytes, at: int, answers: int, authorities: int) -> tuple[tupl
         found.append(Record(rdtype, rdclass, known_ttl, at + 4, data[begin:end], number >= answers))
         at = end
     return tuple(found), at
+
+
+def without_additional(data: bytes, response: Response) -> bytes:
+    """Its answer and authority alone."""
+    return data[: HEADER.size - 2] + bytes(2) + data[HEADER.size : response.end]
 
 
 def _edns(data: bytes, at: int, additional: int) -> tuple[int, bool, int]:

@@ -64,6 +64,15 @@ def shown(*arguments: str) -> list[str]:
     return result.output.splitlines()
 
 
+def test_there_is_no_heading_above_an_error(monkeypatch):
+    said = {"error": {"kind": "not_found", "message": "no such sandbox"}}
+    transport = httpx.MockTransport(lambda _: httpx.Response(404, json=said))
+    monkeypatch.setattr(egress, "open_api", lambda *_: api.client("http://atoll.test", "k", transport))
+    result = CliRunner().invoke(cli, ["egress", "nobody"])
+    assert result.exit_code
+    assert result.stdout == ""
+
+
 def test_entries_are_lines_below_a_heading(scripted):
     heading, first, second = shown()
     assert heading.split() == ["TIME", "VERDICT", "WHAT", "DESTINATION", "OUT", "IN", "TOOK", "RULE"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import struct
 
 import dns.flags
 import dns.message
@@ -275,3 +276,66 @@ def test_a_service_that_is_malformed_is_no_answer(data):
                                                        (12345, 23, "TYPE12345 RCODE23")])  # fmt: skip
 def test_what_the_log_says(rdtype, rcode, said):
     assert answers.detail(rdtype, rcode) == said
+
+
+def _answer_of(rdtype: int, *records: bytes, name: bytes = b"\x01a\x07example\x00") -> bytes:
+    head = struct.pack("!6H", 1, 0x8180, 1, len(records), 0, 0)
+    return head + name + struct.pack("!2H", rdtype, 1) + b"".join(records)
+
+
+def _record(rdtype: int, data: bytes) -> bytes:
+    return b"\xc0\x0c" + struct.pack("!2HIH", rdtype, 1, 60, len(data)) + data
+
+
+SERVICE = b"\0\1\0"
+KEYS = SERVICE + b"\0\5\0\4\0\2\1\1"
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        _answer_of(65, *[_record(65, KEYS)] * 17),
+        _answer_of(65, _record(65, KEYS), *[_record(65280, b"")] * 16),
+        _answer_of(65, _record(65, KEYS + b"\xff\0\x08\0" + bytes(2048))),
+        _answer_of(1, _record(1, b"\1\2\3\4"), _record(65, SERVICE)),
+        _answer_of(65, _record(65, b"\0\1\xc0\x0c")),
+        _answer_of(65, _record(65, SERVICE + b"\0\1\0\4h")),
+        _answer_of(65, _record(65, b"\0\1")),
+        _answer_of(65, _record(65, SERVICE + b"\0")),
+    ],
+    ids=["many services", "many others", "long", "not asked for", "pointer", "cut", "no target", "half a key"],
+)
+def test_services_are_read_in_full_only_where_that_is_little_work(wire, monkeypatch):
+    monkeypatch.setattr(answers, "without_ech", lambda _: pytest.fail("read in full"))
+    assert isinstance(answers.store(wire, message.parse_response(wire), 0.0), Malformed)
+
+
+def test_services_without_keys_are_handed_on_as_they_are(monkeypatch):
+    monkeypatch.setattr(answers, "without_ech", lambda _: pytest.fail("read in full"))
+    wire = _answer_of(65, *[_record(65, SERVICE + b"\0\1\0\3\2h2")] * 40)
+    assert answers.store(wire, message.parse_response(wire), 0.0).counts == (40, 0)
+
+
+def test_what_follows_the_authority_is_not_read_for_services():
+    plain = _answer_of(65, _record(65, KEYS))
+    wire = plain[:10] + struct.pack("!H", 500) + plain[12:] + _record(65280, b"") * 500
+    stored = answers.store(wire, message.parse_response(wire), 0.0)
+    assert stored == answers.store(plain, message.parse_response(plain), 0.0)
+
+
+def test_an_answer_with_very_many_records_is_none():
+    assert isinstance(message.parse_response(_answer_of(1, *[_record(1, b"\1\2\3\4")] * 257)), Malformed)
+
+
+@pytest.mark.parametrize(
+    ("wire", "cost"),
+    [
+        (_answer_of(1, _record(1, b"\1\2\3\4")), 0),
+        (_answer_of(1, *[_record(1, b"\1\2\3\4")] * 256), 256 * 16 // 1232 + 32),
+        (_answer_of(65, _record(65, SERVICE)), 0),
+        (_answer_of(65, _record(65, SERVICE + b"\xff\0\x03\xe8" + bytes(1000))), 7),
+    ],
+)
+def test_an_answer_costs_by_the_work_that_it_was(wire, cost):
+    stored = answers.store(wire, message.parse_response(wire), 0.0)
+    assert answers.cost(message.parse_response(wire).rdtype, stored) == cost

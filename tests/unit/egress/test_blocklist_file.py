@@ -4,10 +4,11 @@ import asyncio
 import ipaddress
 import logging
 import os
+import threading
 
 import pytest
 
-from atoll.core.blocklist import DEFAULT_BLOCKLIST
+from atoll.core.blocklist import DEFAULT_BLOCKLIST, BlockList, parse_blocklist
 from atoll.egress import blocklist_file as module
 from atoll.egress.blocklist_file import BlockListFile, kernel_part
 
@@ -103,3 +104,27 @@ def test_the_kernel_gets_networks_and_ports():
     part = kernel_part(DEFAULT_BLOCKLIST)
     assert part["networks"] == []
     assert {"tcp/25", "tcp/445", "udp/137"} <= set(part["ports"])
+
+
+async def test_a_long_file_is_understood_while_the_traffic_goes_on(path, monkeypatch):
+    file = BlockListFile(path)
+    loop, begun, gone_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def understand(lines):
+        loop.call_soon_threadsafe(begun.set)
+        assert gone_on.wait(5), "nothing else had its turn"
+        return parse_blocklist(lines)
+
+    monkeypatch.setattr(module, "POLL_S", 0)
+    monkeypatch.setattr(module, "parse_blocklist", understand)
+    told: asyncio.Queue[BlockList] = asyncio.Queue()
+    file._changed = told.put_nowait
+    path.write_text("evil.example\n")
+    watching = asyncio.create_task(file.watch())
+    try:
+        async with asyncio.timeout(10):
+            await begun.wait()
+            gone_on.set()
+            assert (await told.get()).name("evil.example")
+    finally:
+        watching.cancel()

@@ -86,3 +86,13 @@ async def test_the_next_address_is_tried_when_one_refuses(port):
 async def test_nobody_there_is_unavailable(port):
     with pytest.raises(Unavailable, match=r"no connection to 127.0.0.9 port \d+: Connection refused"):
         await outward.connect_name("a.test", port, services(Resolver("127.0.0.9")))
+
+
+async def test_only_resolvers_that_a_sandbox_might_reach_are_asked(port):
+    """A policy names them, and the daemon is inside."""
+    resolver = Resolver("127.0.0.1")
+    servers = ("10.0.0.53", "169.254.169.254", "203.0.113.9", "9.9.9.9")
+    there = services(resolver, blocked=parse_blocklist(["203.0.113.0/24"]))
+    sock, _ = await outward.connect_name("a.test", port, there, servers)
+    sock.close()
+    assert resolver.asked == [("a.test", ("9.9.9.9",))]

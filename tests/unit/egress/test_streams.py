@@ -145,3 +145,15 @@ async def test_who_leaves_while_waiting_takes_nobodys_turn():
     async with asyncio.timeout(5):
         await waiting[-1]
     await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_one_who_has_much_to_do_is_no_longer_before_another_than_a_round():
+    turns, taken = Turns(), []
+
+    async def work(owner: str) -> None:
+        await turns.next(owner)
+        taken.append(owner)
+
+    await asyncio.gather(*(work("busy") for _ in range(1000)), work("other"))
+    assert len(taken) == 1001
+    assert taken.index("other") < PIECES_A_ROUND

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from atoll.wire.client_hello import MAX_HELLO, MAX_RECORD, ClientHelloSniffer, Event, Tls
+from atoll.wire.client_hello import MAX_HELLO, MAX_RECORD, MAX_RECORDS, ClientHelloSniffer, Event, Tls
 from atoll.wire.sniffing import NEED_MORE, OPAQUE, Malformed
 from fuzz.targets.client_hello import check, openssl_reads, verdict
 from hellos import alpn, extension, hello_of_python, message, records, server_name, vector
@@ -273,8 +273,9 @@ def test_a_hello_has_a_largest_size_with_its_records():
 
 
 def test_many_small_records_count_with_their_headers():
-    handshake = message(extension(21, bytes(MAX_HELLO // 5)))
-    assert why(records(handshake, *[1] * len(handshake))) == "the ClientHello is too large"
+    handshake = message(extension(21, bytes(MAX_HELLO - 2000)))
+    assert len(handshake) < MAX_HELLO
+    assert why(records(handshake, *[50] * (len(handshake) // 50))) == "the ClientHello is too large"
 
 
 def test_the_largest_hello_byte_by_byte_is_linear_work():
@@ -378,3 +379,10 @@ def test_openssl_hears_the_name_that_we_read():
     """The oracle of the two tests above works."""
     assert openssl_reads(hello_of_python("Www.Example.com")) == "www.example.com"
     assert openssl_reads(hello_of_python(None)) is None
+
+
+def test_a_hello_in_very_many_records_is_refused():
+    """Each of them costs, and one read from the socket brings ten thousand."""
+    padded = message(server_name(b"a.example"), extension(21, bytes(3000)))
+    assert sniff(records(padded, *[1] * (MAX_RECORDS - 1))) == Tls("a.example")
+    assert why(records(padded, *[1] * MAX_RECORDS)) == "the ClientHello has too many records"
