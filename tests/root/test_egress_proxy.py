@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import hellos
+from atoll.egress.memory import PART, TcpMemory
 from atoll.egress.proxy import UNNAMED_OF_ONE
 from atoll.testing import internet as net
 from atoll.testing.internet import WEB, Internet
@@ -381,6 +382,32 @@ def test_one_who_opens_many_and_says_nothing_harms_only_itself(stand, box, held)
     socks = slow.inside(connect)
     assert say(box, 80, GET % b"example.com") == "answered"
     assert sum(outcome(sock, 0.001) == "reset" for sock in socks) == 400 - UNNAMED_OF_ONE
+
+
+@pytest.mark.long
+@pytest.mark.timeout(180)
+def test_one_who_lets_many_answers_wait_gives_way_before_the_host_runs_short(stand, box, held):
+    """Each holds some megabytes of the kernel's memory for TCP, which is one for the whole host."""
+    greedy = stand.sandbox(allow_out=["example.com"], **DENIED)
+    memory, most = TcpMemory(), 0
+
+    def ask() -> socket.socket:
+        sock = held.enter_context(socket.create_connection((EXAMPLE, 80), 5))
+        sock.sendall(b"GET /bytes/200000000 HTTP/1.1\r\nHost: example.com\r\n\r\n")
+        return sock
+
+    def is_cut(entry: dict) -> bool:
+        return entry.get("detail") == "cut: it held too much of the host's memory for connections"
+
+    socks = []
+    while not any(map(is_cut, greedy.entries())) and len(socks) < 1000:
+        socks += [greedy.inside(ask) for _ in range(5)]
+        most = max(most, memory.in_use())
+    assert say(box, 80, GET % b"example.com") == "answered"
+    assert any(map(is_cut, greedy.entries()))
+    assert most < PART * memory.limit
+    pressure = PART * memory.limit >> 20
+    print(f"{len(socks)} connections, at most {most >> 20} MiB; the kernel feels pressure at {pressure} MiB")
 
 
 def test_a_half_closed_connection_still_brings_the_answer(box):

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from atoll.egress.memory import TcpMemory
+from atoll.engines.native.cgroup import MOST_TCP_MIB, detect_version
 from stack import until
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
@@ -76,3 +78,32 @@ for number in range(100):
         shown = box.sh(f"python3 - <<'END'\n{code}\nEND\nip neigh show dev eth0")
         states = {line.split()[-1] for line in shown.splitlines() if not line.startswith("169.254.0.1 ")}
         assert states <= {"FAILED"}
+
+
+WAITING = """
+import socket, time
+server, kept = socket.create_server(('127.0.0.1', 0), backlog=4096), []
+for _ in range(500):
+    near = socket.create_connection(server.getsockname())
+    kept += [near, server.accept()[0]]
+for each in kept:
+    each.setblocking(False)
+    try:
+        while each.send(bytes(1 << 20)):
+            pass
+    except BlockingIOError:
+        pass
+print(len(kept), flush=True)
+time.sleep(90)
+"""
+
+
+def test_what_waits_in_a_sandboxs_sockets_is_bounded(stack):
+    """The kernel's memory for TCP is one for the whole host. Each socket is granted some kilobytes in any case."""
+    memory, most_mib = TcpMemory(), 3 * MOST_TCP_MIB if detect_version() == 1 else 2 * 1024
+    with stack.box() as greedy:
+        greedy.sh(f"cat > /tmp/wait.py <<'END'\n{WAITING}\nEND")
+        before = memory.in_use()
+        greedy.run("nohup python3 /tmp/wait.py > /tmp/connected 2>&1 &")
+        until(lambda: greedy.run("cat /tmp/connected")["stdout"], "all of its connections hold what they get", 60)
+        assert memory.in_use() - before < most_mib << 20

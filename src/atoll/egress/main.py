@@ -38,6 +38,7 @@ from .blocklist_file import BlockListFile, kernel_part
 from .dial import NETNS_DIRECTORY, enter_namespace
 from .log import Log
 from .log_files import MIB, LogLimits
+from .memory import TcpMemory
 from .proxy import Proxy, listen
 from .pump import Pipes
 from .recent import RecentNames
@@ -104,6 +105,7 @@ class Opened:
     dns: tuple[socket, socket]
     kernel: kernel_events.KernelSockets
     pipes: Pipes
+    memory: TcpMemory
     authority: Authority
     authorities: tuple[Path, ...]
 
@@ -113,12 +115,14 @@ def prepare(settings: Settings) -> Opened:
     place = settings.data / "egress"
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     _raise_open_files()
+    memory = TcpMemory()  # its limits are shown in the host's namespace only
     enter_namespace(NETNS_DIRECTORY / f"atoll-{settings.installation}")
     opened = Opened(
         proxy=listen(PROXY_ADDRESS, PROXY_PORT),
         dns=dns_server.listen(PROXY_ADDRESS, DNS_PORT),
         kernel=kernel_events.open_sockets(),
         pipes=Pipes(),
+        memory=memory,
         authority=Authority.ensure(place, settings.installation),
         authorities=settings.authorities,
     )
@@ -173,7 +177,7 @@ class Daemon:
             punish=self._punish,
         )
         self._dns = dns_server.DnsServer(services)
-        self._proxy = Proxy(services, opened.pipes)
+        self._proxy = Proxy(services, opened.pipes, opened.memory)
         self._methods: dict[str, Callable[[Params], Awaitable[Params]]] = {
             "hello": self._hello,
             "put": self._put,

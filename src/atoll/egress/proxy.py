@@ -27,6 +27,7 @@ from . import mitm, tls_flow
 from .connection import RESET, Broken, Connection, Facts, Refusal, original_destination
 from .decision import MALFORMED, NO_NAME, VIP, Surroundings, still_allowed
 from .http_flow import HttpFlow
+from .memory import TcpMemory, held, too_greedy
 from .outward import hurry_if_near, tune
 from .pump import Pipes, Pump
 from .sandboxes import Known
@@ -50,6 +51,7 @@ SPEAK_FIRST_S = 2.0
 """To say anything, where none is needed: in some protocols the server begins."""
 IDLE_S, HALF_CLOSED_S = 3600.0, 300.0
 SWEEP_S = 30.0
+RELIEVE_S = 0.5
 OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 PAUSE_S = 0.2
 HTTP_PORT, TLS_PORT = 80, 443
@@ -74,7 +76,7 @@ def listen(address: str, port: int = PROXY_PORT) -> socket.socket:
 
 
 class Proxy:
-    def __init__(self, services: Services, pipes: Pipes) -> None:
+    def __init__(self, services: Services, pipes: Pipes, memory: TcpMemory) -> None:
         self._services = services
         self._pump = Pump(pipes)
         self._places = Places(_capacity(), LIVE_OF_ONE, LIVE_PART)
@@ -84,7 +86,8 @@ class Proxy:
         self._live: defaultdict[str, set[Connection]] = defaultdict(set)
         self._ending: set[asyncio.Task[None]] = set()
         self._listener: socket.socket | None = None
-        self._sweeping: asyncio.Task[None] | None = None
+        self._memory = memory
+        self._looking: list[asyncio.Task[None]] = []
 
     def __len__(self) -> int:
         return sum(map(len, self._live.values()))
@@ -92,7 +95,7 @@ class Proxy:
     def start(self, listener: socket.socket) -> None:
         self._listener = listener
         asyncio.get_running_loop().add_reader(listener, self._accept, listener)
-        self._sweeping = asyncio.create_task(self._sweep())
+        self._looking = [asyncio.create_task(self._sweep()), asyncio.create_task(self._watch_memory())]
 
     def stop_listening(self) -> None:
         if self._listener is not None:
@@ -102,8 +105,8 @@ class Proxy:
 
     async def close(self) -> None:
         self.stop_listening()
-        if self._sweeping is not None:
-            self._sweeping.cancel()
+        for task in self._looking:
+            task.cancel()
         everything = [each for some in self._live.values() for each in some]
         await self._cut(everything, "the daemon ends")
         await _ended(everything)
@@ -168,6 +171,21 @@ class Proxy:
                 if each.idle_s(now) > (HALF_CLOSED_S if each.half_closed else IDLE_S)
             ]
             await self._cut(idle, "silent for too long")
+
+    async def _watch_memory(self) -> None:
+        while True:
+            await asyncio.sleep(RELIEVE_S)
+            excess = self._memory.in_use() - self._memory.limit
+            if excess > 0:
+                await self._relieve(excess)
+
+    async def _relieve(self, excess: int) -> None:
+        holdings: dict[str, list[tuple[int, Connection]]] = {}
+        for sandbox_id, some in list(self._live.items()):
+            holdings[sandbox_id] = [(held(each.client) + held(each.upstream), each) for each in some]
+            await asyncio.sleep(0)
+        greedy = too_greedy(holdings, excess, self._memory.limit)
+        await self._cut(greedy, "it held too much of the host's memory for connections")
 
     # ---- accepting
 

@@ -28,13 +28,20 @@ def test_plan_for_version_1():
         "memory.limit_in_bytes": str(512 << 20),
         "memory.memsw.limit_in_bytes": str(512 << 20),
         "memory.swappiness": "0",
+        "memory.kmem.tcp.limit_in_bytes": str(128 << 20),
         "pids.max": "77",
     }
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_only_swap_settings_may_be_missing(version):
-    assert {s.file.split(".")[1] for s in cgroup.plan(LIMITS, version) if s.optional} <= {"swap", "memsw", "swappiness"}
+def test_only_settings_that_kernels_leave_out_may_be_missing(version):
+    optional = {s.file.split(".")[1] for s in cgroup.plan(LIMITS, version) if s.optional}
+    assert optional <= {"swap", "memsw", "swappiness", "kmem"}
+
+
+def test_the_memory_for_tcp_is_a_part_of_the_sandboxs_and_never_much():
+    assert cgroup.tcp_memory(Limits(memory_mib=128)) == 32 << 20
+    assert cgroup.tcp_memory(Limits(memory_mib=16_384)) == 128 << 20
 
 
 def test_version_2_without_a_controller_is_refused(tmp_path):

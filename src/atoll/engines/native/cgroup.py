@@ -18,6 +18,7 @@ from pathlib import Path
 from atoll.core.limits import Limits
 
 ROOT = Path("/sys/fs/cgroup")
+MOST_TCP_MIB = 128
 CONTROLLERS = ("cpu", "memory", "pids")
 V1_HIERARCHIES = (*CONTROLLERS, "freezer")
 CPU_PERIOD_US = 100_000
@@ -57,8 +58,15 @@ def plan(limits: Limits, version: int) -> tuple[Setting, ...]:
         Setting("memory", "memory.limit_in_bytes", memory),
         Setting("memory", "memory.memsw.limit_in_bytes", memory, optional=True),
         Setting("memory", "memory.swappiness", "0", optional=True),
+        Setting("memory", "memory.kmem.tcp.limit_in_bytes", str(tcp_memory(limits)), optional=True),
         Setting("pids", "pids.max", str(limits.processes)),
     )
+
+
+def tcp_memory(limits: Limits) -> int:
+    """What waits in a sandbox's sockets. The kernel's memory for TCP is one for the whole host, and version 1 does not
+    count it with the other; version 2 does."""
+    return min(limits.memory_mib // 4, MOST_TCP_MIB) << 20
 
 
 def detect_version(root: Path = ROOT) -> int:
