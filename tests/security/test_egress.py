@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from atoll.core.reach import NEVER_REACHABLE
-from atoll.engines.native.rules import PINGS
+from atoll.engines.native.rules import PINGS_OF_ONE
 from atoll.testing import internet as net
 from atoll.testing.internet import inside
 from stack import until
@@ -339,6 +339,15 @@ print(sent, refused)
         assert modest.run(f"curl -sS -m 5 http://{net.WEB['example.com']}/")["exit_code"] == 0
 
 
+PING = f"""
+import socket, struct
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP)
+s.settimeout(5)
+s.sendto(struct.pack('!BBHHH', 8, 0, 0, 0, 1), ('{net.WEB["example.com"]}', 0))
+print(s.recv(100)[0])
+"""
+
+
 def test_pings_cannot_use_it_up_either(online, internet):
     code = f"""
 import socket
@@ -359,8 +368,9 @@ print(sent, refused)
     with online.box() as greedy, online.box() as modest:
         result = greedy.python(code)
         assert result["success"], result
-        assert refused(online) - before >= 1499 - PINGS
+        assert refused(online) - before >= 1499 - PINGS_OF_ONE
         assert modest.run(f"curl -sS -m 5 http://{net.WEB['example.com']}/")["exit_code"] == 0
+        assert modest.python(PING)["stdout"] == "0\n"
 
 
 def test_nothing_left_this_machine(internet):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import itertools
 import json
@@ -140,3 +141,32 @@ def test_who_is_punished_opens_nothing_new_and_goes_on_with_what_is_open(interne
             return refused, answer, diverted, counters()["refuse_scan"] == 2
 
     assert inside(Path(f"/proc/{os.getpid()}/ns/net"), work) == (True, b"hello", False, True)
+
+
+def test_what_a_failed_cut_leaves_is_judged_by_the_new_policy(internet, tmp_path, monkeypatch):
+    run = tmp_path / INSTALLATION
+    run.mkdir()
+
+    def fail(*_: object) -> list[object]:
+        raise OSError(errno.ENOBUFS, "no room")
+
+    def work() -> list[bool]:
+        with opened_fabric(internet, run) as (fabric, box):
+            fabric.open(5, box, compile_policy(parse({})))
+            with fabric.visiting(box):
+                kept = [socket.create_connection((address, net.ECHO_PORT), timeout=5) for address in (ONE, OTHER)]
+            with monkeypatch.context() as broken:
+                broken.setattr(fabric._conntrack, "of", fail)
+                fabric.govern(5, box, compile_policy(parse({"deny_out": [ONE]})))
+            subprocess.run(["nft", "flush", "set", "inet", "egress", "rejudged"], check=True)  # as after ten seconds
+            with contextlib.ExitStack() as stack:
+                return [answers(stack.enter_context(each)) for each in kept]
+
+    def answers(sock: socket.socket) -> bool:
+        try:
+            sock.send(b"hello")
+            return sock.recv(100) == b"hello"
+        except OSError:
+            return False
+
+    assert inside(Path(f"/proc/{os.getpid()}/ns/net"), work) == [False, True]

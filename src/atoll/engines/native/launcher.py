@@ -55,6 +55,7 @@ log = logging.getLogger("atoll.launcher")
 
 BIRTH_TIMEOUT_S = 20.0
 BIRTHS_AT_ONCE = 8
+CUT_AGAIN_S = 1.0
 MS_SLAVE = 1 << 19
 BLOCKED_FILE = "blocked.json"
 
@@ -281,7 +282,13 @@ class Launcher:
         if mark != sandbox.egress_mark:
             sandbox.egress_mark = mark
             self._write_record(sandbox)
+        asyncio.get_running_loop().call_later(CUT_AGAIN_S, self._cut_again, sandbox)
         return {}
+
+    def _cut_again(self, sandbox: Sandbox) -> None:
+        """What was just being judged by the old policy when the new one came was not among what was cut."""
+        if self.sandboxes.get(sandbox.id) is sandbox:
+            self.fabric.cut_forbidden(sandbox.ids.number, sandbox.pidfd, sandbox.egress_mark)
 
     async def punish(self, params: dict[str, Any]) -> dict[str, Any]:
         sandbox = self.sandboxes.get(params["id"])

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 import socket
 from collections.abc import Iterable, Iterator
@@ -39,6 +40,8 @@ from .nft import Element, Table, add_elements, mark_key
 from .policy_rules import Plan
 from .rules import FABRIC_TABLE, NOTHING_BLOCKED, PUNISHED, Blocked, Pass, plan_of
 from .sandbox_rules import blocked, given, replaced, taken_back
+
+log = logging.getLogger(__name__)
 
 NETNS_DIRECTORY = Path("/run/netns")
 FIRST_ADDRESS = int.from_bytes(socket.inet_aton("100.96.0.0"), "big")
@@ -192,10 +195,21 @@ class Fabric:
         if self.has_uplink:
             self._table.commit(replaced(new.granted.mark, old.plan, new.plan))
         self._out[slice_index] = new
-        if self.has_uplink:
-            connections = self._conntrack.of(new.granted.mark)
-            self._conntrack.cut(doomed(policy, connections), lambda: self.visiting(netns_fd))
+        self.cut_forbidden(slice_index, netns_fd, new.granted.mark)
         return new.granted.mark
+
+    def cut_forbidden(self, slice_index: int, netns_fd: int, mark: int) -> None:
+        """Open connections that the policy in force forbids; of another birth (`mark`) none. Of those that cannot be
+        told apart all are forgotten, and judged anew with their next packet."""
+        way = self._out.get(slice_index)
+        if way is None or way.granted.mark != mark or not self.has_uplink:
+            return
+        try:
+            forbidden = doomed(way.granted.policy, self._conntrack.of(mark))
+            self._conntrack.cut(forbidden, lambda: self.visiting(netns_fd))
+        except OSError:
+            log.exception("connections on %s are judged anew", way.granted.link)
+            self._conntrack.forget(mark)
 
     def punish(self, slice_index: int, seconds: int) -> None:
         way = self._out.get(slice_index)

@@ -23,6 +23,7 @@ they dial out as nobody, without a mark, to nothing that is never reachable.
 from __future__ import annotations
 
 import ipaddress
+import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -41,8 +42,8 @@ INSIDE = "uplink0"
 
 CONNECTIONS = 2048
 """Of one sandbox at a time, in any state that the kernel remembers; a UDP exchange counts for 30 s."""
-PINGS = 1024
-"""Of all sandboxes together."""
+PINGS, PINGS_OF_ONE = 1024, 32
+"""Of all sandboxes together, and of one."""
 IDLE_TCP_S = 3600
 """A connection that is silent for longer is forgotten: the kernel's own five days would let the dead add up."""
 DNS_S = 5
@@ -133,6 +134,11 @@ table inet {FABRIC_TABLE} {{
     size 65535
     flags dynamic
   }}
+  set pinging {{
+    type mark
+    size 65535
+    flags dynamic
+  }}
   set {PUNISHED} {{
     type mark
     size 65535
@@ -172,6 +178,7 @@ table inet {FABRIC_TABLE} {{
   chain many {{
     add @counted {{ ct mark ct count over {CONNECTIONS} }} {_goto(Refusal.CONNECTIONS)} comment "one sandbox"
     {_all(self.total, Refusal.CONNECTIONS)}
+    {_PING} add @pinging {{ ct mark ct count over {PINGS_OF_ONE} }} {_goto(Refusal.CONNECTIONS)}
     {_pings(Refusal.CONNECTIONS)}
     meta l4proto tcp ct timeout set "idle"
   }}
@@ -391,16 +398,23 @@ set shards {{
   }}"""
 
 
+_SEED = secrets.randbits(32)
+
+
 def _all(total: int, refusal: Refusal | None = None) -> str:
-    """The limit for all together, by source port in equal parts: the kernel looks through the whole of such a list for
-    each new connection."""
+    """The limit for all together, in equal parts: the kernel looks through the whole of such a list for each new
+    connection. Which part is nobody's to choose: one who could would fill that of others."""
     part = max(32, total // SHARDS)
-    own_part = f"add @shards {{ th sport & {SHARDS - 1} ct count over {part} }}"
+    shard = f"jhash ip saddr . th sport . th dport mod {SHARDS} seed {_SEED:#x}"
+    own_part = f"add @shards {{ {shard} ct count over {part} }}"
     return f"meta l4proto {{ tcp, udp }} {own_part} {_goto(refusal)}"
 
 
+_PING = "meta l4proto { icmp, ipv6-icmp }"
+
+
 def _pings(refusal: Refusal | None = None) -> str:
-    return f"meta l4proto {{ icmp, ipv6-icmp }} ct count over {PINGS} {_goto(refusal)}"
+    return f"{_PING} ct count over {PINGS} {_goto(refusal)}"
 
 
 def _rate(limits: Limits) -> str:
