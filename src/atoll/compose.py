@@ -38,6 +38,7 @@ from atoll.core.settings import (
     Reserves,
     ServerSettings,
     TlsFiles,
+    egress_id,
 )
 from atoll.core.template import Template
 from atoll.core.uplink import NO_UPLINK, Uplink, Way, parse_uplink
@@ -523,8 +524,10 @@ def _edge_reads(settings: EdgeSettings) -> tuple[Path, ...]:
 
 
 def _edge_writes(settings: EdgeSettings) -> tuple[Path, ...]:
+    from atoll import confinement
+
     place = settings.places.ingress_socket.parent
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    confinement.passage(place, egress_id(settings.places.installation))
     return (place,)
 
 
@@ -549,8 +552,9 @@ def run_role(name: str) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not role.privileged:
             read = (settings.places.data, Path(sys.prefix), Path(__file__), *role.reads(settings))
+            written = role.writes(settings)  # made while that can be done
             confinement.drop(confinement.needed_for(*read))
-            confinement.write_only_below(*role.writes(settings))
+            confinement.write_only_below(*written)
             confinement.end_with_parent(parent)  # again: a change of credentials may clear it
         role.run(settings)
 

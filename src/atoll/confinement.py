@@ -22,6 +22,7 @@ CAP_SETPCAP = 8
 log = logging.getLogger(__name__)
 
 _PR_SET_NO_NEW_PRIVS = 38
+_PR_SET_DUMPABLE = 4
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # Landlock's calls have one number everywhere
 _WRITE_FILE = 1 << 1
 _WRITING = {1: _WRITE_FILE | sum(1 << bit for bit in range(4, 13)), 3: 1 << 14}
@@ -35,14 +36,20 @@ def needed_for(*paths: Path) -> frozenset[int]:
     return frozenset((CAP_DAC_READ_SEARCH,)) if any(not _reachable(path) for path in paths) else frozenset()
 
 
-def drop(kept: Iterable[int] = ()) -> None:
-    """Irrevocable, and inherited by children. Without privileges there is nothing to drop but the way to get them."""
+def drop(kept: Iterable[int] = (), user: int | None = None) -> None:
+    """Irrevocable, and inherited by children. Without privileges there is nothing to drop but the way to get them.
+    `user`: whom to be from then on, alone in a group of the same number."""
     mask = sum(1 << capability for capability in set(kept)) & _permitted()
     if _permitted() & 1 << CAP_SETPCAP:
         for capability in range(int(_LAST_CAPABILITY.read_text()) + 1):
             if not mask & (1 << capability):
                 syscalls.prctl(syscalls.PR_CAPBSET_DROP, capability)
     syscalls.prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    if user is not None:
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
+        syscalls.prctl(_PR_SET_DUMPABLE, 0)
     syscalls.capset(mask)
 
 
@@ -86,6 +93,13 @@ def _landlock(call: int, *arguments: object) -> int:
         number = ctypes.get_errno()
         raise OSError(number, f"Landlock: {os.strerror(number)}")
     return result
+
+
+def passage(directory: Path, group: int) -> None:
+    """A directory of ours through which one group may pass, to names that it knows."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.chown(directory, -1, group)
+    directory.chmod(0o710)
 
 
 def raise_open_files() -> None:

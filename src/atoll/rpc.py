@@ -140,9 +140,10 @@ class RpcServer:
             connection.emit(event, data)
 
     async def listen(self, path: Path | str, mode: int) -> None:
-        self._server = await asyncio.start_unix_server(
-            self._accept, sock=listening_socket(path, mode), limit=wire.MAX_LINE
-        )
+        await self.serve(listening_socket(path, mode))
+
+    async def serve(self, listening: socket.socket) -> None:
+        self._server = await asyncio.start_unix_server(self._accept, sock=listening, limit=wire.MAX_LINE)
 
     async def close(self) -> None:
         """Stops listening, drops the connections; requests under way get to their end first."""

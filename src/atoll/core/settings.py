@@ -8,6 +8,9 @@ from pathlib import Path
 
 from .uplink import NO_UPLINK, Uplink
 
+FIRST_EGRESS_ID = 0xF000_0000
+"""Where the ids of sandboxes end (`engines/native/ids.py`)."""
+
 
 @dataclass(frozen=True)
 class Places:
@@ -43,7 +46,8 @@ class Places:
 
     @property
     def ingress_socket(self) -> Path:
-        """Of the edge, for sandboxes that use its URLs; in a directory of its own, where it may make it."""
+        """Of the edge, for sandboxes that use its URLs; in a directory of its own, where it may make it and where the
+        egress daemon may connect."""
         return self.run / "ingress" / "edge.sock"
 
     @property
@@ -72,6 +76,11 @@ class Places:
 
     def agent_socket(self, sandbox_id: str) -> Path:
         return self.run / "s" / f"{sandbox_id}.sock"
+
+
+def egress_id(installation: str) -> int:
+    """User and group of the egress daemon: behind the ids of sandboxes, and another for each installation."""
+    return FIRST_EGRESS_ID + int(installation[:6], 16)
 
 
 def installation_id(data: Path) -> str:

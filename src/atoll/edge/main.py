@@ -129,13 +129,13 @@ async def _listening(front: Front, settings: EdgeSettings) -> AsyncIterator[int]
 
 def _inner_socket(path: Path) -> socket.socket:
     """For connections of sandboxes; bound beside its name, so that there is one all the time."""
-    path.parent.mkdir(mode=0o700, exist_ok=True)
+    path.parent.mkdir(mode=0o700, exist_ok=True)  # `compose` has made it for who may connect
     staging = path.with_name(f".{path.name}.{os.getpid()}")
     staging.unlink(missing_ok=True)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(str(staging))
-        staging.chmod(0o600)
+        staging.chmod(0o666)
         sock.listen(BACKLOG)
         staging.rename(path)
     except OSError:

@@ -25,9 +25,11 @@ Stamp = tuple[int, int, int]
 
 
 class BlockListFile:
-    def __init__(self, path: Path, changed: Callable[[BlockList], None] = lambda _: None) -> None:
-        """`changed` is told of each list that comes into force after the first."""
-        self._path = path
+    def __init__(
+        self, path: Path, changed: Callable[[BlockList], None] = lambda _: None, name: Path | None = None
+    ) -> None:
+        """`changed` is told of each list that comes into force after the first. `name`: what people call the file."""
+        self._path, self._name = path, name or path
         self._changed = changed
         self._stamp: Stamp | None = None
         self.current = DEFAULT_BLOCKLIST
@@ -61,7 +63,7 @@ class BlockListFile:
             found = DEFAULT_BLOCKLIST | (self._read() if stamp is not None else NOTHING_BLOCKED)
         except (InvalidInput, OSError, UnicodeError) as error:
             self.faults += 1
-            log.warning("%s is not used, the last good block list stays in force: %s", self._path, error)
+            log.warning("%s is not used, the last good block list stays in force: %s", self._name, error)
             return None
         return found if found != self.current else None
 

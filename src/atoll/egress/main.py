@@ -1,8 +1,8 @@
 """The egress daemon: what sandboxes send by name goes out through here, and what they do is written down.
 
-It is started by the node with all powers of root, enters the fabric, opens what needs a power, and keeps none; only
-then it listens. It outlives the node, which tells it anew of every sandbox when it is back. Who was not told of is
-nobody, and gets nowhere.
+It is started by the node with all powers of root, enters the fabric, opens what needs a power, and becomes a user that
+is nobody else on the host; only then it answers. It outlives the node, which tells it anew of every sandbox when it is
+back. Who was not told of is nobody, and gets nowhere.
 """
 
 from __future__ import annotations
@@ -10,17 +10,22 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import importlib
 import ipaddress
 import logging
 import os
+import pkgutil
 import resource
 import signal
+import ssl
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
 from typing import Any
+
+import dns.rdtypes
 
 from atoll import confinement
 from atoll.core.blocklist import BlockList
@@ -29,8 +34,9 @@ from atoll.core.ids import is_sandbox_id
 from atoll.core.names import normal
 from atoll.core.policy import from_wire
 from atoll.core.reach import Address, Network, parse_open_ranges
+from atoll.core.settings import egress_id
 from atoll.core.uplink import DNS_PORT, PROXY_ADDRESS, PROXY_PORT
-from atoll.rpc import Connection, Params, RpcServer
+from atoll.rpc import Connection, Params, RpcServer, listening_socket
 
 from . import dns_server, kernel_events, mitm, streams
 from .authority import Authority
@@ -51,6 +57,8 @@ log = logging.getLogger("atoll.egress")
 
 OPEN_FILES = 262_144
 """A connection that is carried has two."""
+BLOCKLIST = "blocklist.txt"
+LATE = ("encodings.idna", "encodings.punycode", "stringprep")
 SWITCH_S = 0.001
 """How long one thread lets the other wait; a refusal has ten milliseconds."""
 MAX_READ_WAIT_S = 30.0
@@ -107,13 +115,24 @@ class Opened:
     pipes: Pipes
     memory: TcpMemory
     authority: Authority
-    authorities: tuple[Path, ...]
+    upstream_tls: ssl.SSLContext
+    proxy_tls: ssl.SSLContext
+    listening: socket
+    place: Path
+    """DATA/egress, of which it may read what it knows the name of."""
+    logs: Path
+    ingress: Path
 
 
 def prepare(settings: Settings) -> Opened:
-    """Enters the fabric; afterwards nothing is left of root but the owner of Atoll's files."""
+    """Enters the fabric, and is somebody else afterwards: nothing is left of root. What it may reach of Atoll's files
+    it reaches by directories that are open."""
     place = settings.data / "egress"
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    user = egress_id(settings.installation)
+    confinement.passage(place, user)
+    confinement.passage(settings.run / "ingress", user)
+    _give(place / "logs", user)
+    _import_what_comes_late()
     _raise_open_files()
     memory = TcpMemory()  # its limits are shown in the host's namespace only
     enter_namespace(NETNS_DIRECTORY / f"atoll-{settings.installation}")
@@ -124,13 +143,39 @@ def prepare(settings: Settings) -> Opened:
         pipes=Pipes(),
         memory=memory,
         authority=Authority.ensure(place, settings.installation),
-        authorities=settings.authorities,
+        upstream_tls=streams.trusting(settings.authorities, mitm.PROTOCOLS),
+        proxy_tls=streams.trusting(settings.authorities),
+        listening=listening_socket(settings.socket, 0o600),
+        place=_kept_open(place),
+        logs=_kept_open(place / "logs"),
+        ingress=_kept_open(settings.run / "ingress"),
     )
-    confinement.drop()
-    if left := _capabilities():
+    confinement.drop(user=user)
+    if (left := _capabilities()) or os.getresuid() != (user, user, user) or os.getgroups():
         raise SystemExit(f"the egress daemon does not run with powers over the host (capabilities {left:#x})")
-    confinement.write_only_below(place, settings.run)
+    confinement.write_only_below(opened.logs)
     return opened
+
+
+def _give(directory: Path, user: int) -> None:
+    """With all that an earlier version left in it as root."""
+    directory.mkdir(mode=0o700, exist_ok=True)
+    for _, names, files, fd in os.fwalk(directory, follow_symlinks=False):
+        for name in (*names, *files, "."):
+            os.chown(name, user, user, dir_fd=fd, follow_symlinks=False)
+
+
+def _kept_open(directory: Path) -> Path:
+    """As it is reached by who could not come there."""
+    return Path(f"/proc/self/fd/{os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)}")
+
+
+def _import_what_comes_late() -> None:
+    """The code may lie where only root can read it."""
+    for name in LATE:
+        importlib.import_module(name)
+    for module in pkgutil.walk_packages(dns.rdtypes.__path__, "dns.rdtypes."):
+        importlib.import_module(module.name)
 
 
 def _raise_open_files() -> None:
@@ -155,19 +200,20 @@ class Daemon:
         self._settings = settings
         self._opened = opened
         self._server = RpcServer(self._answer)
-        self._file = BlockListFile(settings.data / "egress" / "blocklist.txt", self._blocklist_changed)
+        known_as = settings.data / "egress" / BLOCKLIST
+        self._file = BlockListFile(opened.place / BLOCKLIST, self._blocklist_changed, known_as)
         self.services = services = Services(
             sandboxes=Sandboxes(),
             resolver=Resolver(settings.nameservers),
-            log=Log(settings.data / "egress" / "logs", LogLimits(total_bytes=settings.log_bytes)),
+            log=Log(opened.logs, LogLimits(total_bytes=settings.log_bytes)),
             recent=RecentNames(),
             blocked=lambda: self._file.current,
             opened=settings.opened,
             domain=settings.domain,
-            ingress_socket=settings.run / "ingress" / "edge.sock",
+            ingress_socket=opened.ingress / "edge.sock",
             authority=opened.authority,
-            upstream_tls=streams.trusting(opened.authorities, mitm.PROTOCOLS),
-            proxy_tls=streams.trusting(opened.authorities),
+            upstream_tls=opened.upstream_tls,
+            proxy_tls=opened.proxy_tls,
         )
         self._traffic = Traffic(
             log=services.log,
@@ -195,11 +241,10 @@ class Daemon:
         self._dns.start(*self._opened.dns)
         self._proxy.start(self._opened.proxy)
         tasks = [asyncio.create_task(each) for each in (self.services.log.run(), self._file.watch())]
-        await self._server.listen(self._settings.socket, 0o600)
+        await self._server.serve(self._opened.listening)
         try:
             await self.stopping.wait()
         finally:
-            self._settings.socket.unlink(missing_ok=True)
             await self._proxy.close()
             await self._dns.close()
             await self.services.resolver.close()
