@@ -22,7 +22,7 @@ CAP_SETPCAP = 8
 log = logging.getLogger(__name__)
 
 _PR_SET_NO_NEW_PRIVS = 38
-_PR_SET_DUMPABLE = 4
+_PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # Landlock's calls have one number everywhere
 _WRITE_FILE = 1 << 1
 _WRITING = {1: _WRITE_FILE | sum(1 << bit for bit in range(4, 13)), 3: 1 << 14}
@@ -50,6 +50,8 @@ def drop(kept: Iterable[int] = (), user: int | None = None) -> None:
         os.setresgid(user, user, user)
         os.setresuid(user, user, user)
         syscalls.prctl(_PR_SET_DUMPABLE, 0)
+        if syscalls.prctl(_PR_GET_DUMPABLE) or os.getresuid() != (user, user, user) or os.getgroups():
+            raise OSError(f"this process did not become user {user}")
     syscalls.capset(mask)
 
 

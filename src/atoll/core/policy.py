@@ -233,9 +233,12 @@ def entry_text(network: Network) -> str:
 # ---- reading what a caller gives
 
 
+FIELDS = ("allow_out", "deny_out", "rules", "egress_proxy", "dns_servers", "dns", "ech", "inspect")
+
+
 def parse(given: Mapping[str, Any], internet_access: bool = True) -> Policy:
-    """`given` has our own field names (a dialect translates its own): `allow_out`, `deny_out`, `rules`,
-    `egress_proxy`, `dns_servers`, `dns`, `ech`, `inspect`. Absent and None are the same; others are not looked at.
+    """`given` has our own field names (`FIELDS`; a dialect translates its own). Absent and None are the same; others
+    are not looked at.
 
     Raises InvalidInput; the messages are those that clients match on.
     """

@@ -21,7 +21,8 @@ MAX_BYTES = 16 * 1024 * 1024
 
 log = logging.getLogger(__name__)
 
-Stamp = tuple[int, int, int]
+Stamp = tuple[int, int, int, int]
+UNSEEN = (0, 0, 0, 0)
 
 
 class BlockListFile:
@@ -61,18 +62,27 @@ class BlockListFile:
         self._stamp = stamp
         try:
             found = DEFAULT_BLOCKLIST | (self._read() if stamp is not None else NOTHING_BLOCKED)
+        except PermissionError:
+            self._refuse("everybody must be able to read it: chmod a+r")
+            return None
         except (InvalidInput, OSError, UnicodeError) as error:
-            self.faults += 1
-            log.warning("%s is not used, the last good block list stays in force: %s", self._name, error)
+            self._refuse(getattr(error, "strerror", None) or str(error))
             return None
         return found if found != self.current else None
 
+    def _refuse(self, why: str) -> None:
+        self.faults += 1
+        log.warning("%s is not used, the last good block list stays in force: %s", self._name, why)
+
     def _look(self) -> Stamp | None:
+        """None: there is no file."""
         try:
             status = os.stat(self._path)
-        except OSError:
+        except FileNotFoundError:
             return None
-        return status.st_mtime_ns, status.st_size, status.st_ino
+        except OSError:
+            return UNSEEN
+        return status.st_ctime_ns, status.st_mtime_ns, status.st_size, status.st_ino
 
     def _read(self) -> BlockList:
         with self._path.open("rb") as file:

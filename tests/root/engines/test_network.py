@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -170,3 +171,37 @@ def test_what_a_failed_cut_leaves_is_judged_by_the_new_policy(internet, tmp_path
             return False
 
     assert inside(Path(f"/proc/{os.getpid()}/ns/net"), work) == [False, True]
+
+
+def test_what_belongs_to_no_connection_goes_nowhere(internet, tmp_path):
+    """An error of ICMP about something that never was, made by hand."""
+    run = tmp_path / INSTALLATION
+    run.mkdir()
+    about = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 28, 1, 0, 64, 17, 0, socket.inet_aton(ONE), bytes(4)) + bytes(8)
+
+    def work() -> tuple[int, int]:
+        with opened_fabric(internet, run) as (fabric, box):
+            fabric.open(5, box, compile_policy(parse({})))
+            before = sent()
+            with fabric.visiting(box), socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
+                for kind in (3, 4, 5, 11, 12):
+                    raw.sendto(struct.pack("!BBHI", kind, 1, checksum(kind, about), 0) + about, (OTHER, 0))
+            return sent() - before, dropped()
+
+    def sent() -> int:
+        shown = subprocess.run(["ip", "-j", "-s", "link", "show", "uplink0"], capture_output=True, check=True).stdout
+        return int(json.loads(shown)[0]["stats64"]["tx"]["packets"])
+
+    def dropped() -> int:
+        listed = subprocess.run(["nft", "list", "chain", "inet", "egress", "forward"], capture_output=True, text=True)
+        line = next(line for line in listed.stdout.splitlines() if "of no connection" in line)
+        return int(line.split("packets ")[1].split()[0])
+
+    assert inside(Path(f"/proc/{os.getpid()}/ns/net"), work) == (0, 5)
+
+
+def checksum(kind: int, content: bytes) -> int:
+    words = struct.pack("!BBHI", kind, 1, 0, 0) + content
+    total = sum(struct.unpack(f"!{len(words) // 2}H", words))
+    total = (total & 0xFFFF) + (total >> 16)
+    return ~(total + (total >> 16)) & 0xFFFF

@@ -144,6 +144,16 @@ async def test_put_needs_one_that_is_there_and_runs_or_is_paused(client: Client)
     check_error(await put(client, made["id"], {}), 409, "CONFLICT")
 
 
+async def test_what_would_open_everything_by_mistake_is_400(client: Client):
+    made = await create(client)
+    nothing = await client.put(f"/v1/sandboxes/{made['id']}/network", content=b"")
+    check_error(nothing, 400, "INVALID_REQUEST")
+    for misspelt in ({"denyOut": ["0.0.0.0/0"]}, {"deny": ["0.0.0.0/0"]}):
+        check_error(await put(client, made["id"], misspelt), 400, "INVALID_REQUEST")
+        order = {"template_name": "code-interpreter", "network": misspelt}
+        check_error(await client.post("/v1/sandboxes", json=order), 400, "INVALID_REQUEST")
+
+
 async def test_a_body_that_is_no_object_is_400(client: Client):
     made = await create(client)
     for body in ([], "x", 7):

@@ -11,7 +11,7 @@ from atoll.control.paging import DEFAULT_LIMIT
 from atoll.core.errors import InvalidInput
 from atoll.core.lifecycle import State
 from atoll.core.order import CreateOrder
-from atoll.core.policy import Policy
+from atoll.core.policy import FIELDS, Policy
 from atoll.core.policy import parse as parse_policy
 from atoll.core.sandbox import InboundAuth
 
@@ -84,11 +84,18 @@ def create_order(raw: bytes) -> CreateOrder:
 
 
 def network(raw: bytes) -> Policy:
+    """Whoever means to remove every restriction says so, with an empty object."""
+    if not raw.strip():
+        raise InvalidInput("Invalid request: the policy is missing; {} removes every restriction")
     given = body(NetworkBody, raw)
     return _policy(given, given.model_extra or {})
 
 
 def _policy(given: CreateBody | NetworkBody, fields: Mapping[str, Any]) -> Policy:
+    if unknown := sorted(fields.keys() - set(FIELDS)):
+        raise InvalidInput(
+            f"Invalid request: network has no field {unknown[0][:64]!r}; it has {', '.join(FIELDS)}", field="network"
+        )
     denied = given.internet_access is False or given.allow_internet_access is False
     return parse_policy(fields, internet_access=not denied)
 

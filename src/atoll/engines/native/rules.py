@@ -237,6 +237,7 @@ table inet {FABRIC_TABLE} {{
     iifname "lo" accept
     iifname "{INSIDE}" ct mark 0 ct direction reply ct state established,related accept
     iifname "{INSIDE}" counter drop comment "nobody comes in"
+    {_NO_CONNECTION}
     ct state established,related iifname . ip saddr . ct mark != @{FLOWS} counter drop
     iifname . ip saddr . ct mark != @{FLOWS} {_goto(Refusal.STRANGER)}
     meta nfproto != ipv4 {_goto(Refusal.NEVER)}
@@ -287,6 +288,7 @@ table inet {FABRIC_TABLE} {{
     oifname . ip daddr . ct mark @{FLOWS} iifname "{INSIDE}" ct state established,related accept
     oifname . ip6 daddr . ct mark @{FLOWS6} iifname "{INSIDE}" ct state established,related accept
     iifname "{INSIDE}" counter drop comment "nobody comes in"
+    {_NO_CONNECTION}
     oifname != "{INSIDE}" {_goto(Refusal.NEVER)}
     ip daddr @never {_goto(Refusal.NEVER)}
     ip6 daddr @never6 {_goto(Refusal.NEVER)}
@@ -333,6 +335,7 @@ table inet {table} {{
   }}
   chain from_sandboxes {{
     ct state established,related accept
+    {_NO_CONNECTION}
     ip daddr @never goto refuse
     ip6 daddr @never6 goto refuse
     {internal}
@@ -381,6 +384,9 @@ def _policy_chain(name: str, rules: Sequence[Rule]) -> str:
 
 # ---- parts
 
+
+_NO_CONNECTION = 'ct state invalid,untracked counter drop comment "of no connection"'
+"""They have no mark, and no rule that looks at it, whatever it is compared with, holds for them."""
 
 _TIMEOUT = f"""\
 ct timeout idle {{
