@@ -460,6 +460,17 @@ def test_a_new_policy_cuts_what_it_forbids_before_it_answers(stand, held):
     assert say(box, 80, GET % b"example.com") == "reset"
 
 
+@pytest.mark.parametrize("first", [b"", b"\x16\x03\x01", b"GET / HTTP"])
+def test_one_that_has_shown_no_name_is_cut_where_no_name_counts_any_more(stand, first):
+    box = stand.sandbox(inspect=True)
+    with box.connect(EXAMPLE, 80 if first.startswith(b"G") else 443) as sock:
+        sock.sendall(first)
+        box.put(inspect=True, deny_out=["198.51.100.0/24"])
+        assert outcome(sock, 0.05) == "silent"
+        box.put(**DENIED)
+        assert outcome(sock, 0.05) == "reset"
+
+
 def test_a_sandbox_that_is_gone_is_cut_and_unknown(stand, held):
     box = stand.sandbox(allow_out=["example.com"], **DENIED)
     (sock,) = opened(held, box, 1)

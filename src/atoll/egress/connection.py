@@ -121,6 +121,13 @@ class Connection:
             return None
         return self.onward, self.address, self.remote, self.port, self.name, self.ech
 
+    def may_still_be_allowed(self) -> bool:
+        """Of one that has shown no name yet: by its address, or by the name that it may show."""
+        try:
+            return self.policy.reads_names or bool(self.decide(None))
+        except Refusal:
+            return False
+
     # ---- the other side
 
     async def dial(self, onward: Onward) -> socket.socket | streams.Stream:

@@ -119,11 +119,14 @@ class Proxy:
         if known is None:
             return
         surroundings = Surroundings(self._services.opened, self._services.blocked(), self._services.domain)
-        verdicts: dict[Facts | None, bool] = {None: True}
+        verdicts: dict[Facts, bool] = {}
         forbidden = []
         for each in self._live.get(sandbox_id, ()):
-            if (facts := each.facts) not in verdicts:
-                assert facts is not None
+            if (facts := each.facts) is None:
+                if not each.may_still_be_allowed():
+                    forbidden.append(each)
+                continue
+            if facts not in verdicts:
                 verdicts[facts] = still_allowed(known.policy, surroundings, *facts)
             if not verdicts[facts]:
                 forbidden.append(each)

@@ -144,6 +144,21 @@ def test_who_is_punished_opens_nothing_new_and_goes_on_with_what_is_open(interne
     assert inside(Path(f"/proc/{os.getpid()}/ns/net"), work) == (True, b"hello", False, True)
 
 
+def test_what_is_left_of_a_pass_goes_when_a_part_of_it_is_gone_already(internet, tmp_path):
+    run = tmp_path / INSTALLATION
+    run.mkdir()
+
+    def work() -> str:
+        with opened_fabric(internet, run) as (fabric, box):
+            fabric.open(5, box, compile_policy(parse({"deny_out": [ONE]})))
+            subprocess.run(["nft", "flush", "map", "inet", "egress", "verdicts"], check=True)
+            fabric.disconnect(5)
+            command = ["nft", "list", "table", "inet", "egress"]
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert "at5" not in inside(Path(f"/proc/{os.getpid()}/ns/net"), work)
+
+
 def test_what_a_failed_cut_leaves_is_judged_by_the_new_policy(internet, tmp_path, monkeypatch):
     run = tmp_path / INSTALLATION
     run.mkdir()

@@ -240,11 +240,19 @@ class Fabric:
         """Its pass first: what was allowed to it is over before anybody else can have its address."""
         way = self._out.pop(slice_index, None)
         if way and self.has_uplink:
-            with contextlib.suppress(FileNotFoundError):
-                self._table.commit(taken_back(way.granted, way.plan))
+            self._take_back(way)
             self._conntrack.forget(way.granted.mark)
         with contextlib.suppress(OSError):
             self._netlink.send(del_link(link_name(slice_index)))
+
+    def _take_back(self, way: WayOut) -> None:
+        changes = taken_back(way.granted, way.plan)
+        try:
+            self._table.commit(changes)
+        except FileNotFoundError:  # all or nothing: the rest of it has to go all the same
+            for change in changes:
+                with contextlib.suppress(OSError):
+                    self._table.commit([change])
 
 
 def _configure_inside(address: str) -> None:

@@ -52,6 +52,8 @@ QUESTIONS_RATE, QUESTIONS_BURST = 1000, 2000
 """Packets to the resolver, of one sandbox per second: one UDP flow carries any number of questions."""
 LOGGED_RATE, LOGGED_BURST = 100, 1000
 """Refused packets of one sandbox per second that are told of; the counters are exact."""
+BARE_RESET = 80
+"""Headers of TCP and IPv4 with all options: the other side hears of the end, and of nothing else."""
 FORGOTTEN = "1m"
 """When a sandbox that was quiet is dropped from the sets that count."""
 
@@ -294,7 +296,7 @@ table inet {FABRIC_TABLE} {{
     ip6 daddr @never6 {_goto(Refusal.NEVER)}
     meta nfproto ipv4 iifname . ip saddr . ct mark != @{FLOWS} {_goto(Refusal.STRANGER)}
     meta nfproto ipv6 iifname . ip6 saddr . ct mark != @{FLOWS6} {_goto(Refusal.STRANGER)}
-    ct state established tcp flags & rst == rst accept
+    ct state established tcp flags & rst == rst meta length <= {BARE_RESET} accept
     ct state new ct mark @{PUNISHED} {_goto(Refusal.SCAN)}
     ip daddr @{BLOCKED4} {_goto(Refusal.BLOCKLIST)}
     ip6 daddr @{BLOCKED6} {_goto(Refusal.BLOCKLIST)}
