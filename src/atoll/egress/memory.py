@@ -25,9 +25,8 @@ passes through us is a half of that. If it is less, others hold it, and our ends
 class TcpMemory:
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._sockstat = proc / "net/sockstat"
-        _, pressure, _ = map(int, (proc / "sys/net/ipv4/tcp_mem").read_text().split())
         self._page = os.sysconf("SC_PAGE_SIZE")
-        self.limit = pressure * self._page // PART
+        self.limit = _pressure(proc, self._page) // PART
 
     def in_use(self) -> int:
         """Bytes, of all sockets of the host."""
@@ -36,6 +35,15 @@ class TcpMemory:
                 words = line.split()
                 return int(words[words.index("mem") + 1]) * self._page
         return 0
+
+
+def _pressure(proc: Path, page: int) -> int:
+    """Bytes above which the kernel feels it. Shown in the host's own network namespace only; in another one, as in a
+    container, what the kernel takes where nobody has said otherwise."""
+    try:
+        return int((proc / "sys/net/ipv4/tcp_mem").read_text().split()[1]) * page
+    except FileNotFoundError:
+        return os.sysconf("SC_PHYS_PAGES") * page // 16
 
 
 def held(sock: socket.socket | None) -> int:

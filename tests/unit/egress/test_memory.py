@@ -32,6 +32,12 @@ def test_what_is_in_use_and_how_much_may_be(proc):
     assert memory.limit == 400 // PART * page
 
 
+def test_in_a_container_it_is_what_the_kernel_takes_by_itself(proc):
+    (proc / "sys/net/ipv4/tcp_mem").unlink()
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert TcpMemory(proc).limit == total // 16 // PART
+
+
 def test_the_kernels_figures_are_read():
     assert TcpMemory().limit > 0
     assert TcpMemory().in_use() >= 0
