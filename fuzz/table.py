@@ -57,6 +57,24 @@ TARGETS = {
         ),
         Target("request", ("atoll.wire.request_sniff", "atoll.wire.sniffing"), 700, HTTP_WORDS, share=2),
         Target("response", ("atoll.wire.request_sniff", "atoll.wire.sniffing"), 400, HTTP_WORDS, share=2),
+        Target("http1_request", ("atoll.wire.http1",), 700, (
+            *(*HTTP_WORDS, b"Expect: 100-continue\r\n", b"Upgrade: h2c\r\n", b"POST /a?b HTTP/1.1\r\nHost: a\r\n"),
+            *(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", b"Connection: close\r\n"),
+        ), share=2),
+        Target("http1_answer", ("atoll.wire.http1",), 500, (
+            *(*HTTP_WORDS, b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 103 Early Hints\r\n", b"204", b"304"),
+            *(b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n", b"HTTP/1.1 101 \r\n"),
+        )),
+        Target("http1_chunks", ("atoll.wire.http1",), 300, (
+            *(b"\r\n", b"0\r\n", b"0\r\n\r\n", b"5\r\nhello\r\n", b"a;b=c\r\n", b"0123456789\r\n", b"00000000000000"),
+            *(b"Content-Length: 5\r\n", b"X-Sum: 1\r\n", b"x_forwarded_for: 1\r\n", b"Host: b\r\n", b"\n", b" \r\n"),
+        )),
+        Target("http2_head", ("atoll.wire.http2", "atoll.wire.http1"), 400, (
+            *(b"\x02m\xffGET\xffp\xff/\xffa\xffa.b\xff", b"\x02s\xff200\xff", b"l\xff5\xff", b"cookie\xffa=b\xff"),
+            *(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\0\0\0\4\0\0\0\0\0", b"\0\0\6\4\0\0\0\0\0\0\4\0\0\0\0"),
+            *(b"\0\0\x08\7\0\0\0\0\0\0\0\0\1\0\0\0\0", b"\0\0\1\x09\0\0\0\0\1", b"host", b"expect\xff100-continue"),
+            *(b"transfer_encoding", b"x_forwarded_for", b"CONNECT", b"\x03\x82\x84\x86\x41\x03a.b", b"\x40\3x-a\1b"),
+        )),
         Target("policy", POLICY, 400),
         Target("policy_json", POLICY, 600, (
             *(b'"allow_out":[', b'"deny_out":["0.0.0.0/0"]', b'"rules":{'),
