@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from atoll.core.errors import Conflict, Unavailable
 from atoll.core.settings import Places, ServerSettings
 from atoll.edge.server_link import ServerLink
 from atoll.edge.tokens import TokenVerifier
@@ -80,6 +81,29 @@ async def test_create_through_the_socket_and_the_edges_view_of_it(settings: Serv
         await client.delete(f"/v1/sandboxes/{made['id']}")
         assert await anext(stream) == {"id": made["id"], "removed": True}
         await stream.aclose()
+    await node_server.close()
+
+
+async def test_the_edge_has_a_paused_sandbox_resumed(settings: ServerSettings):
+    node = FakeNode()
+    node_server = await serve(settings.places.node_socket, node.handle)
+    async with serving(settings), api(settings) as client, ServerLink(settings.places.server_socket) as edge:
+        await ready(client)
+        order = {"template_name": "base", "auto_resume": True}
+        made = (await client.post("/v1/sandboxes", json=order)).json()["id"]
+        other = (await client.post("/v1/sandboxes", json={"template_name": "base"})).json()["id"]
+        for each in (made, other):
+            await client.post(f"/v1/sandboxes/{each}/pause")
+        route = await edge.resume(made)
+        assert route is not None
+        assert (route["state"], route) == ("running", await edge.fetch_route(made))
+        with pytest.raises(Conflict, match="auto_resume"):
+            await edge.resume(other)
+        assert await edge.resume("a" * 20) is None
+        await client.post(f"/v1/sandboxes/{made}/pause")
+        node.fail("resume")
+        with pytest.raises(Unavailable):
+            await edge.resume(made)
     await node_server.close()
 
 

@@ -47,8 +47,16 @@ def get(
     api: httpx.Client, path: str, params: Mapping[str, Any] | None = None, wait_s: float = 0.0
 ) -> Any:  # Any: JSON values
     """`wait_s`: how long the API may take over it on purpose."""
+    return _ask(api, "GET", path, params=params, timeout=TIMEOUT_S + wait_s)
+
+
+def post(api: httpx.Client, path: str, body: Mapping[str, Any]) -> Any:  # Any: JSON values
+    return _ask(api, "POST", path, json=body)
+
+
+def _ask(api: httpx.Client, method: str, path: str, **more: Any) -> Any:  # Any: what httpx takes; JSON values
     try:
-        answer = api.get(path, params=params, timeout=TIMEOUT_S + wait_s)
+        answer = api.request(method, path, **more)
         body = answer.json()
     except (httpx.HTTPError, ValueError) as error:
         raise Unavailable(f"{api.base_url} does not answer as Atoll does: {error}") from error

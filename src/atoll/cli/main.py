@@ -12,6 +12,7 @@ from atoll.core.errors import AtollError, InvalidInput
 from .doctor import doctor
 from .egress import egress
 from .keys import keys
+from .link import link
 from .ps import ps
 from .template import template
 from .up import up
@@ -25,7 +26,7 @@ def cli() -> None:
     """A self-hosted sandbox cloud: untrusted code runs isolated, watched and fast."""
 
 
-for command in (up, keys, ps, egress, doctor, template):
+for command in (up, keys, ps, link, egress, doctor, template):
     cli.add_command(command)
 
 

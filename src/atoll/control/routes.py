@@ -8,7 +8,7 @@ from typing import Any
 
 from atoll.core.lifecycle import State
 from atoll.core.policy import has_way_out
-from atoll.core.sandbox import Sandbox
+from atoll.core.sandbox import InboundAuth, Sandbox
 
 Message = dict[str, Any]  # Any: JSON values
 
@@ -34,9 +34,15 @@ def route_of(sandbox: Sandbox) -> Message | None:
         "workdir": sandbox.workdir,
         "python": sandbox.python,
         "internet_access": has_way_out(sandbox.internet_access, sandbox.network),
-        "inbound_auth": sandbox.inbound_auth.value,
+        "inbound_auth": (InboundAuth.PUBLIC if sandbox.is_public else InboundAuth.TOKEN).value,
         "key": sandbox.key_id,
         "calls_per_minute": sandbox.agent_per_minute,
+        "web_port": sandbox.ingress.web_port,
+        "traffic_digest": sandbox.ingress.traffic_digest,
+        "masked_host": sandbox.ingress.mask_request_host,
+        "https_ports": list(sandbox.ingress.https_ports),
+        "auto_resume": sandbox.ingress.auto_resume,
+        "dialect": sandbox.dialect.value,
     }
 
 

@@ -17,13 +17,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from atoll.core import clocks
 from atoll.core.audit import ATOLL, Caller
 from atoll.core.errors import AtollError, Conflict, NotFound
 from atoll.core.ids import is_sandbox_id, new_sandbox_id
+from atoll.core.ingress import check_link_seconds, link_port, new_token, with_token
 from atoll.core.lifecycle import Event, State, step
 from atoll.core.limits import Limits, sized
 from atoll.core.order import CreateOrder, check_env, check_region_name
@@ -87,6 +89,7 @@ class Sandboxes:
         self._uses = uses
         self._room = Room(clock)
         self.turns = Turns()
+        self._waking: dict[str, asyncio.Task[Sandbox]] = {}
 
     # ---- asked for by a caller
 
@@ -148,24 +151,45 @@ class Sandboxes:
             clocks.check_timeout(timeout_s, old.ran_until(now), self._clocks)
             return await self._commit(old, replace(old, timeout_s=timeout_s, timeout_from=now))
 
-    async def set_network(self, caller: Caller, sandbox_id: str, policy: Policy) -> Sandbox:
-        """Replaces the whole policy, of a paused sandbox too. What the new one forbids is cut when this returns."""
+    async def set_network(
+        self,
+        caller: Caller,
+        sandbox_id: str,
+        policy: Policy | None,
+        ingress: Mapping[str, Any] = {},  # Any: `core.ingress.changes`
+    ) -> Sandbox:
+        """Replaces the whole policy (None: it stays), of a paused sandbox too. What the new one forbids is cut when
+        this returns. Of the ingress only what is named here changes."""
         async with (
             self._journal.operation(caller, "sandbox.set_network", sandbox_id) as operation,
             deadline("set_network"),
             self.turns(sandbox_id),
         ):
-            operation.detail = summary(policy)
+            operation.detail = summary(policy, ingress)
             old = await self._owned(caller, sandbox_id)
             if old.state not in (State.RUNNING, State.PAUSED):
                 raise Conflict(f"the sandbox is {old.state.value}: only one that runs or is paused can be changed")
-            return await self._set_policy(self._placement.node(old.node_id), old, policy)
+            new = replace(old, ingress=with_token(replace(old.ingress, **ingress), new_token()))
+            if policy is None:
+                return await self._commit(old, new)
+            return await self._set_policy(self._placement.node(old.node_id), old, _with_policy(new, policy))
 
     async def refresh_token(self, caller: Caller, sandbox_id: str) -> Token:
         async with self._journal.operation(caller, "sandbox.refresh_token", sandbox_id):
             await self._owned(caller, sandbox_id)
             self._uses.touch(sandbox_id)
             return self._tokens.issue(sandbox_id)
+
+    async def link(
+        self, caller: Caller, sandbox_id: str, port: int | None, seconds: int, has_own_host: bool
+    ) -> tuple[Token, int, Sandbox]:
+        """A key for a browser, for one port (`core.ingress.link_port`) and a while."""
+        async with self._journal.operation(caller, "sandbox.link", sandbox_id) as operation:
+            check_link_seconds(seconds)
+            found = await self._owned(caller, sandbox_id)
+            port = link_port(found.ingress, port, has_own_host)
+            operation.detail = f"port={port} seconds={seconds}"
+            return self._tokens.link(sandbox_id, port, seconds), port, found
 
     async def owns(self, organization_id: int, sandbox_id: str) -> bool:
         found = await self._store.sandboxes.get(sandbox_id) if is_sandbox_id(sandbox_id) else None
@@ -175,6 +199,15 @@ class Sandboxes:
         return clocks.expires_at(sandbox, self._uses.of(sandbox.id), self._clocks)
 
     # ---- happens by itself
+
+    async def wake(self, sandbox_id: str) -> Sandbox:
+        """Traffic has come for it. However many tell so at once, it is resumed once, and all wait for that; also when
+        the first of them leaves."""
+        task = self._waking.get(sandbox_id)
+        if task is None:
+            task = self._waking[sandbox_id] = asyncio.create_task(self._wake(sandbox_id))
+            task.add_done_callback(lambda done: self._woken(sandbox_id, done))
+        return await asyncio.shield(task)
 
     async def exited(self, sandbox_id: str, incarnation: int, reason: str) -> None:
         """The node noticed that PID 1 is gone."""
@@ -271,6 +304,8 @@ class Sandboxes:
             timeout_from=now,
             agent_per_minute=caller.principal.rates.agent,
             inbound_auth=order.inbound_auth,
+            ingress=with_token(order.ingress, new_token()),
+            dialect=order.dialect,
             metadata=dict(order.metadata),
         )
 
@@ -293,9 +328,7 @@ class Sandboxes:
             more = used_by(sandbox.limits)
             await self._store.sandboxes.insert_if(sandbox, lambda used: check_quota(quota, used, more))
 
-    async def _set_policy(self, node: Node, old: Sandbox, policy: Policy) -> Sandbox:
-        network = given_form(policy, secrets=True)
-        new = replace(old, internet_access=policy.internet_access, network=network)
+    async def _set_policy(self, node: Node, old: Sandbox, new: Sandbox) -> Sandbox:
         try:
             await node.set_network(new.id, new.incarnation, new.policy_form)
             return await self._commit(old, new)
@@ -330,13 +363,34 @@ class Sandboxes:
             step(found.state, event)
 
     async def _take_turn(self, caller: Caller, sandbox_id: str, event: Event, act: Act) -> Sandbox:
-        old = await self._owned(caller, sandbox_id)
+        return await self._advance(await self._owned(caller, sandbox_id), event, act)
+
+    async def _advance(self, old: Sandbox, event: Event, act: Act) -> Sandbox:
         state = step(old.state, event)
         if state is old.state:
             return old
         done = await act(self._placement.node(old.node_id), old)
         now = self._clock.now()
         return await self._commit(old, replace(moved(done, state, now), last_activity_at=now))
+
+    async def _wake(self, sandbox_id: str) -> Sandbox:
+        """What is refused leaves no row in the audit: whoever asks for a URL could write there."""
+        found = await self._known(sandbox_id)
+        if found.state is State.RUNNING:
+            return found
+        check_wakes(found)
+        async with (
+            self._journal.operation(ATOLL, "sandbox.resume", sandbox_id) as operation,
+            deadline("resume"),
+            self.turns(sandbox_id),
+        ):
+            operation.detail = "traffic"
+            return await self._advance(await self._known(sandbox_id), Event.RESUME, _resume)
+
+    def _woken(self, sandbox_id: str, done: asyncio.Task[Sandbox]) -> None:
+        self._waking.pop(sandbox_id, None)
+        if not done.cancelled():
+            done.exception()  # seen, also when every caller has left
 
     async def _commit(self, old: Sandbox, new: Sandbox) -> Sandbox:
         use = self._uses.of(old.id)
@@ -389,14 +443,31 @@ class Sandboxes:
             log.exception("sandbox %s is destroyed later", tombstone.id)
 
     async def _owned(self, caller: Caller, sandbox_id: str) -> Sandbox:
+        found = await self._known(sandbox_id)
+        if found.organization_id != caller.principal.organization_id:
+            raise _no_such_sandbox(sandbox_id)
+        return found
+
+    async def _known(self, sandbox_id: str) -> Sandbox:
         found = await self._store.sandboxes.get(sandbox_id) if is_sandbox_id(sandbox_id) else None
-        if found is None or found.state is State.DELETED or found.organization_id != caller.principal.organization_id:
+        if found is None or found.state is State.DELETED:
             raise _no_such_sandbox(sandbox_id)
         return found
 
 
+def check_wakes(sandbox: Sandbox) -> None:
+    if sandbox.state is not State.PAUSED:
+        raise Conflict(f"the sandbox is {sandbox.state.value}; traffic resumes only one that is paused")
+    if not sandbox.ingress.auto_resume:
+        raise Conflict("the sandbox is paused, and was created without auto_resume: resume it by the API")
+
+
 def _no_such_sandbox(sandbox_id: str) -> NotFound:
     return NotFound(f"Sandbox '{sandbox_id[:64]}' not found", sandbox_id=sandbox_id[:64])
+
+
+def _with_policy(sandbox: Sandbox, policy: Policy) -> Sandbox:
+    return replace(sandbox, internet_access=policy.internet_access, network=given_form(policy, secrets=True))
 
 
 def _birth(sandbox: Sandbox, order: CreateOrder | None = None) -> Birth:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jwt
 
+from atoll.core.ingress import LINK_AUDIENCE
 from atoll.core.ports import Clock
 
 LIFETIME_S = 24 * 3600.0
@@ -36,6 +37,13 @@ class TokenIssuer:
         self._last_expiry[sandbox_id] = expires_at
         claims = {"sub": sandbox_id, "iat": int(now), "exp": expires_at, "jti": secrets.token_hex(8)}
         return Token(jwt.encode(claims, self._key, algorithm="HS256"), expires_at)
+
+    def link(self, sandbox_id: str, port: int, seconds: int) -> Token:
+        """`port`: `core.ingress.link_port`. What it is for is in its audience, so that it is no sandbox token."""
+        now = self._clock.now()
+        expires_at = round(now + seconds, 6)
+        facts = {"aud": LINK_AUDIENCE, "sub": sandbox_id, "port": port, "iat": int(now), "exp": expires_at}
+        return Token(jwt.encode({**facts, "jti": secrets.token_hex(8)}, self._key, algorithm="HS256"), expires_at)
 
     def forget(self, sandbox_id: str) -> None:
         self._last_expiry.pop(sandbox_id, None)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from .errors import InvalidInput
+from .ingress import DEFAULT, Dialect, Ingress
 from .policy import OPEN, Policy
 from .sandbox import InboundAuth
 
@@ -23,6 +24,8 @@ class CreateOrder:
     policy: Policy = OPEN
     region: str | None = None
     inbound_auth: InboundAuth = InboundAuth.TOKEN
+    ingress: Ingress = DEFAULT
+    dialect: Dialect = Dialect.HOPX
     size: Mapping[str, int] = field(default_factory=dict)
     """Resources asked for by name, where they are to differ from the template's."""
     metadata: Mapping[str, str] = field(default_factory=dict)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from .ingress import DEFAULT, Dialect, Ingress
 from .lifecycle import EXECUTING, State
 from .limits import Limits
 
@@ -54,11 +55,18 @@ class Sandbox:
     metadata: dict[str, str] = field(default_factory=dict)
     network: dict[str, Any] = field(default_factory=dict, repr=False)  # Any: JSON values
     """`core.policy.given_form` with its secrets."""
+    ingress: Ingress = DEFAULT
+    dialect: Dialect = Dialect.HOPX
 
     @property
     def policy_form(self) -> dict[str, Any]:  # Any: JSON values
         """`core.policy.to_wire` of its policy."""
         return {"internet_access": self.internet_access, **self.network}
+
+    @property
+    def is_public(self) -> bool:
+        """Whether anybody may reach its ports: only when nothing says otherwise."""
+        return self.inbound_auth is InboundAuth.PUBLIC and self.ingress.allow_public_traffic
 
     def ran_until(self, now: float) -> float:
         running = now - self.state_since if self.state in EXECUTING else 0.0

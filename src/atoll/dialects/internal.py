@@ -1,4 +1,5 @@
-"""What only the edge asks: where sandboxes are, whether a key may use one; and what it tells: how they are used.
+"""What only the edge asks: where sandboxes are, whether a key may use one, that one be resumed for traffic; and what it
+tells: how they are used.
 
 Reached by the server's Unix socket alone, which is root's; the edge never forwards these paths.
 """
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from atoll.control.routes import route_of
 from atoll.control.uses import Report
 from atoll.core.errors import AuthenticationFailed, InvalidInput, NotFound
 
@@ -73,6 +75,12 @@ async def report_activity(request: Request) -> Response:
     reports = [Report(entry.id, entry.last_call_at, entry.open) for entry in given.activity]
     services(request).uses.record(reports, services(request).routes.ids())
     return answer({})
+
+
+@router.post("/sandboxes/{sandbox_id}/resume")
+async def resume_sandbox(request: Request, sandbox_id: str) -> Response:
+    """Traffic has come for one that is paused. The answer is its route."""
+    return answer(route_of(await services(request).sandboxes.wake(sandbox_id)) or {})
 
 
 @router.post("/authenticate")

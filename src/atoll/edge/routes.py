@@ -44,6 +44,17 @@ class Route:
     key: str = ""
     """The id of the API key that made it: its sandboxes share one rate."""
     calls_per_minute: int | None = None
+    web_port: int | None = None
+    """What its own host serves."""
+    traffic_digest: str = ""
+    """SHA-256, in hex, of the traffic token, which is another key to its ports; empty: it has none."""
+    masked_host: str = ""
+    """The Host that its programs see, with `${PORT}` for their port; empty: as it was sent."""
+    https_ports: frozenset[int] = frozenset()
+    """Ports whose programs speak TLS."""
+    auto_resume: bool = False
+    dialect: str = "hopx"
+    """By which API it was created: whose words it answers in."""
 
     @classmethod
     def from_wire(cls, data: Message) -> Route:
@@ -61,6 +72,12 @@ class Route:
             public=data.get("inbound_auth") == "public",
             key=str(data.get("key") or ""),
             calls_per_minute=None if data.get("calls_per_minute") is None else int(data["calls_per_minute"]),
+            web_port=None if data.get("web_port") is None else int(data["web_port"]),
+            traffic_digest=str(data.get("traffic_digest") or ""),
+            masked_host=str(data.get("masked_host") or ""),
+            https_ports=frozenset(int(port) for port in data.get("https_ports") or ()),
+            auto_resume=data.get("auto_resume") is True,
+            dialect=str(data.get("dialect") or "hopx"),
         )
 
 

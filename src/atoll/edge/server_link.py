@@ -11,10 +11,11 @@ from typing import Any
 
 import aiohttp
 
-from atoll.core.errors import Unavailable
+from atoll.core.errors import Conflict, Unavailable
 
 CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 10.0
+RESUME_TIMEOUT_S = 40.0  # longer than the server waits for the node
 HEARTBEAT_S = 15.0
 SILENCE_LIMIT_S = 3 * HEARTBEAT_S
 ORIGIN = "http://server"
@@ -62,6 +63,18 @@ class ServerLink:
             raise Unavailable(f"the server answers {status}")
         return body
 
+    async def resume(self, sandbox_id: str) -> dict[str, Any] | None:
+        """For traffic; the route of the sandbox, which runs then. `Conflict` with the reason when it does not resume
+        by itself."""
+        status, body = await self._ask("POST", f"/internal/sandboxes/{sandbox_id}/resume", timeout_s=RESUME_TIMEOUT_S)
+        if status == 404:
+            return None
+        if status == 409:
+            raise Conflict(str(body.get("message") or "the sandbox does not resume by itself"))
+        if status != 200:
+            raise Unavailable(f"the server answers {status}")
+        return body
+
     async def report_activity(self, activity: list[dict[str, Any]]) -> None:
         status, _ = await self._ask("POST", "/internal/activity", {"activity": activity})
         if status >= 300:
@@ -75,9 +88,11 @@ class ServerLink:
             raise Unavailable(f"the server answers {status}")
         return status == 200 and body.get("allowed") is True
 
-    async def _ask(self, method: str, path: str, body: object = None) -> tuple[int, dict[str, Any]]:
+    async def _ask(
+        self, method: str, path: str, body: object = None, timeout_s: float = ANSWER_TIMEOUT_S
+    ) -> tuple[int, dict[str, Any]]:
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 async with self.session.request(method, ORIGIN + path, json=body) as response:
                     raw = await response.read()
                     data = json.loads(raw) if raw else {}

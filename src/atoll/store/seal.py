@@ -43,6 +43,6 @@ class Seal:
             return dict(json.loads(self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], row.encode())))
         except (ValueError, InvalidTag) as error:
             raise InternalError(
-                f"the network policy of {row} does not open: seal.key in the server's directory is another one than it "
+                f"what was sealed for {row} does not open: seal.key in the server's directory is another one than it "
                 "was sealed with, or the row is damaged. Restore it from a backup"
             ) from error

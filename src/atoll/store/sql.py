@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Engine, RowMapping, Table, and_, bindparam, delete, func, insert, or_, select, update
 
+from atoll.core import ingress
 from atoll.core.audit import AuditEntry
+from atoll.core.ingress import Dialect
 from atoll.core.keys import ApiKey
 from atoll.core.lifecycle import State
 from atoll.core.limits import RESOURCES, Limits
@@ -172,6 +174,8 @@ class SqlSandboxes(_Repository):
         """Last of all: sealing the same twice gives different texts."""
         if "network" in values:
             values["network"] = self._seal.close(values["network"], sandbox_id)
+        if "ingress" in values:
+            values["ingress"] = self._seal.close(values["ingress"], _ingress_row(sandbox_id))
         return values
 
     def _sandbox(self, row: RowMapping) -> Sandbox:
@@ -180,6 +184,8 @@ class SqlSandboxes(_Repository):
         values["limits"] = Limits.from_wire(values["limits"])
         values["inbound_auth"] = InboundAuth(values["inbound_auth"])
         values["network"] = self._seal.open(values["network"], values["id"])
+        values["ingress"] = ingress.from_wire(self._seal.open(values["ingress"], _ingress_row(values["id"])))
+        values["dialect"] = Dialect(values["dialect"])
         return Sandbox(**values)
 
 
@@ -244,11 +250,18 @@ def _plain_values(record: Any) -> Values:  # Any: one of our flat dataclasses
     return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
+def _ingress_row(sandbox_id: str) -> str:
+    """What was sealed for one column does not open in the other."""
+    return f"{sandbox_id}/ingress"
+
+
 def _sandbox_values(sandbox: Sandbox) -> Values:
     values = _plain_values(sandbox)
     values["state"] = sandbox.state.value
     values["limits"] = sandbox.limits.to_wire()
     values["inbound_auth"] = sandbox.inbound_auth.value
+    values["ingress"] = ingress.to_wire(sandbox.ingress)
+    values["dialect"] = sandbox.dialect.value
     return values
 
 

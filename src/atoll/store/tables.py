@@ -36,6 +36,8 @@ sandboxes = Table(
     Column("socket", Text, nullable=False),
     Column("metadata", JSON, nullable=False),
     Column("network", Text, nullable=False),
+    Column("ingress", Text, nullable=False),
+    Column("dialect", String(16), nullable=False),
 )
 Index(None, sandboxes.c.check_at)
 Index(None, sandboxes.c.organization_id, sandboxes.c.created_at, sandboxes.c.id)

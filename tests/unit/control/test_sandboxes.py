@@ -42,6 +42,12 @@ async def test_a_created_sandbox_runs_is_stored_and_is_routed(plane: Plane):
         "inbound_auth": "token",
         "key": plane.caller.principal.key_id,
         "calls_per_minute": None,
+        "web_port": None,
+        "traffic_digest": "",
+        "masked_host": "",
+        "https_ports": [],
+        "auto_resume": False,
+        "dialect": "hopx",
     }
     (birth,) = plane.node.births
     assert birth.env == {"A": "1"}

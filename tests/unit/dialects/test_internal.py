@@ -17,6 +17,7 @@ async def test_a_route_is_found_and_a_missing_one_is_404(client: Client):
     box = await create(client)
     route = (await client.get(f"/internal/routes/{box}")).json()
     told = {"id", "incarnation", "state", "socket", "workdir", "python", "internet_access", "inbound_auth"}
+    told |= {"web_port", "traffic_digest", "masked_host", "https_ports", "auto_resume", "dialect"}
     assert set(route) == told | {"key", "calls_per_minute"}
     assert (await client.get("/internal/routes/nope")).status_code == 404
 
@@ -54,6 +55,23 @@ async def test_activity_is_taken_in_for_known_sandboxes(client: Client, plane: P
 @pytest.mark.parametrize("raw", [b"", b"{}", b"[]", b'{"activity": [{"id": 1}]}'])
 async def test_bad_activity_is_400(client: Client, raw: bytes):
     assert (await client.post("/internal/activity", content=raw)).status_code == 400
+
+
+async def test_traffic_resumes_what_asked_for_it_and_is_told_the_route(client: Client, plane: Plane):
+    body = {"template_name": "base", "auto_resume": True}
+    box = (await client.post("/v1/sandboxes", json=body)).json()["id"]
+    await client.post(f"/v1/sandboxes/{box}/pause")
+    answer = await client.post(f"/internal/sandboxes/{box}/resume")
+    assert (answer.status_code, answer.json()["state"]) == (200, "running")
+    assert answer.json() == (await client.get(f"/internal/routes/{box}")).json()
+
+
+async def test_traffic_resumes_nothing_else(client: Client):
+    box = await create(client)
+    await client.post(f"/v1/sandboxes/{box}/pause")
+    assert (await client.post(f"/internal/sandboxes/{box}/resume")).status_code == 409
+    assert (await client.get(f"/v1/sandboxes/{box}")).json()["status"] == "paused"
+    assert (await client.post(f"/internal/sandboxes/{'a' * 20}/resume")).status_code == 404
 
 
 async def test_a_key_is_allowed_on_its_own_sandboxes_only(client: Client, plane: Plane):

@@ -46,6 +46,29 @@ def test_line_that_is_no_route_changes_nothing(bad: dict[str, Any]) -> None:
     assert len(table) == 0
 
 
+def test_what_a_route_says_of_its_ports_is_read() -> None:
+    told = message(
+        inbound_auth="public",
+        web_port=3000,
+        traffic_digest="d" * 64,
+        masked_host="localhost:${PORT}",
+        https_ports=[8443, 9443],
+        auto_resume=True,
+        dialect="e2b",
+    )
+    route = Route.from_wire(told)
+    assert (route.public, route.web_port, route.traffic_digest) == (True, 3000, "d" * 64)
+    assert (route.masked_host, route.https_ports) == ("localhost:${PORT}", {8443, 9443})
+    assert (route.auto_resume, route.dialect) == (True, "e2b")
+
+
+def test_a_route_that_says_nothing_of_its_ports_is_closed_and_plain() -> None:
+    route = Route.from_wire(message())
+    assert (route.public, route.web_port, route.traffic_digest) == (False, None, "")
+    assert (route.masked_host, route.https_ports) == ("", frozenset())
+    assert (route.auto_resume, route.dialect) == (False, "hopx")
+
+
 def test_heartbeat_is_nothing() -> None:
     assert not apply(RouteTable(), {})
 

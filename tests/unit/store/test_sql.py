@@ -12,7 +12,8 @@ from sqlalchemy import Column, MetaData, Table, insert, inspect
 from sqlalchemy.exc import IntegrityError
 
 from atoll.core.audit import AuditEntry
-from atoll.core.errors import InvalidInput
+from atoll.core.errors import InternalError, InvalidInput
+from atoll.core.ingress import Dialect, Ingress
 from atoll.core.keys import ApiKey
 from atoll.core.lifecycle import State
 from atoll.core.limits import Limits
@@ -265,12 +266,13 @@ async def test_a_key_from_before_there_were_limits_has_none(tmp_path: Path):
     engine.dispose()
 
 
-async def test_a_sandbox_from_before_there_were_policies_has_no_rules(tmp_path: Path):
+async def test_a_sandbox_from_before_there_were_policies_has_no_rules_and_the_usual_ingress(tmp_path: Path):
     engine = sqlite(tmp_path / "x.db")
     migrate(engine, "0003")
     old = sandbox()
     row = vars(old) | {"state": old.state.value, "limits": old.limits.to_wire(), "inbound_auth": "token"}
-    del row["network"]
+    for name in ("network", "ingress", "dialect"):
+        del row[name]
     with engine.begin() as connection:
         connection.execute(
             insert(Table("sandboxes", MetaData(), *(Column(name, tables.sandboxes.c[name].type) for name in row))), row
@@ -295,3 +297,23 @@ async def test_a_policy_is_sealed_comes_back_and_is_written_only_when_it_changes
     assert written() == before
     assert await store.sandboxes.replace(made, replace(made, network={}))
     assert written() == ""
+
+
+async def test_a_traffic_token_is_sealed_and_comes_back(store: SqlStore, tmp_path: Path):
+    given = Ingress(3000, True, False, "localhost:${PORT}", (8443,), "traffic-s3cret")
+    made = sandbox(ingress=given, dialect=Dialect.NOVITA)
+    await store.sandboxes.insert(made)
+    assert await store.sandboxes.get("a") == made
+    changed = replace(made, ingress=replace(given, https_ports=()))
+    assert await store.sandboxes.replace(made, changed)
+    assert await store.sandboxes.get("a") == changed
+    assert b"traffic-s3cret" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
+
+
+async def test_what_was_sealed_for_one_column_does_not_open_in_another(store: SqlStore, tmp_path: Path):
+    await store.sandboxes.insert(sandbox(ingress=Ingress(web_port=3000)))
+    with contextlib.closing(sqlite3.connect(tmp_path / "atoll.db")) as database:
+        database.execute("UPDATE sandboxes SET network = ingress")
+        database.commit()
+    with pytest.raises(InternalError, match=r"seal\.key"):
+        await store.sandboxes.get("a")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from atoll.control.paging import DEFAULT_LIMIT
+from atoll.core import ingress
 from atoll.core.errors import InvalidInput
 from atoll.core.lifecycle import State
 from atoll.core.order import CreateOrder
@@ -32,10 +34,13 @@ class CreateBody(BaseModel):
     allow_internet_access: bool | None = None
     """Not HopX's: another name for the same. False in either wins."""
     network: dict[str, Any] | None = None  # Any: JSON values
-    """Not HopX's: `core.policy.parse`."""
+    """Not HopX's: `core.policy.parse` and, for what comes in, `core.ingress.parse`."""
     env_vars: dict[str, str] | None = None
     inbound_auth: str | None = None
     """Not HopX's: "token" or "public"."""
+    web_port: int | None = None
+    auto_resume: bool | None = None
+    """Neither is HopX's: `core.ingress.Ingress`."""
     vcpu: int | None = None
     memory_mb: int | None = None
     disk_gb: int | None = None
@@ -56,6 +61,13 @@ class TimeoutBody(BaseModel):
     timeout_seconds: Annotated[int, Field(description="Seconds from now")]
 
 
+class LinkBody(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    port: int | None = None
+    seconds: int | None = None
+
+
 def body(model: type[M], raw: bytes) -> M:
     """An empty body is an empty object: clients send a JSON content type without one."""
     try:
@@ -72,30 +84,48 @@ def create_order(raw: bytes) -> CreateOrder:
     template = given.template_name if given.template_id is None else str(given.template_id)
     if not template:
         raise InvalidInput("Invalid request: template_name or template_id is required", field="template_name")
+    fields = _network_fields(given.network or {})
     return CreateOrder(
         template=template,
         timeout_s=given.timeout_seconds,
         env=given.env_vars or {},
-        policy=_policy(given, given.network or {}),
+        policy=_policy(given, fields),
         region=given.region,
         inbound_auth=_inbound_auth(given.inbound_auth),
+        ingress=ingress.parse({**fields, "web_port": given.web_port, "auto_resume": given.auto_resume}),
         size=_size(given),
     )
 
 
-def network(raw: bytes) -> Policy:
-    """Whoever means to remove every restriction says so, with an empty object."""
+@dataclass(frozen=True)
+class NetworkChange:
+    policy: Policy | None
+    """None: what goes out stays as it is."""
+    ingress: Mapping[str, Any]
+    """`core.ingress.changes`."""
+
+
+def network(raw: bytes) -> NetworkChange:
+    """Whoever means to remove every restriction on what goes out says so, with an empty object; a body that speaks
+    only of what comes in does not."""
     if not raw.strip():
         raise InvalidInput("Invalid request: the policy is missing; {} removes every restriction")
     given = body(NetworkBody, raw)
-    return _policy(given, given.model_extra or {})
+    fields = _network_fields(given.model_extra or {})
+    inward_only = bool(given.model_fields_set) and given.model_fields_set <= set(ingress.NETWORK_FIELDS)
+    return NetworkChange(None if inward_only else _policy(given, fields), ingress.changes(fields))
+
+
+def _network_fields(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    known = (*FIELDS, *ingress.NETWORK_FIELDS)
+    if unknown := sorted(fields.keys() - set(known)):
+        raise InvalidInput(
+            f"Invalid request: network has no field {unknown[0][:64]!r}; it has {', '.join(known)}", field="network"
+        )
+    return fields
 
 
 def _policy(given: CreateBody | NetworkBody, fields: Mapping[str, Any]) -> Policy:
-    if unknown := sorted(fields.keys() - set(FIELDS)):
-        raise InvalidInput(
-            f"Invalid request: network has no field {unknown[0][:64]!r}; it has {', '.join(FIELDS)}", field="network"
-        )
     denied = given.internet_access is False or given.allow_internet_access is False
     return parse_policy(fields, internet_access=not denied)
 
@@ -115,6 +145,17 @@ def _size(given: CreateBody) -> dict[str, int]:
 
 def timeout_s(raw: bytes) -> int:
     return body(TimeoutBody, raw).timeout_seconds
+
+
+@dataclass(frozen=True)
+class LinkOrder:
+    port: int | None
+    seconds: int
+
+
+def link(raw: bytes) -> LinkOrder:
+    given = body(LinkBody, raw)
+    return LinkOrder(given.port, ingress.LINK_S if given.seconds is None else given.seconds)
 
 
 def limit(query: Mapping[str, str]) -> int:

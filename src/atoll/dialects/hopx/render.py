@@ -9,6 +9,7 @@ from typing import Any
 
 from atoll.control.sandboxes import Page
 from atoll.control.tokens import Token
+from atoll.core import ingress
 from atoll.core.errors import AtollError, ErrorKind
 from atoll.core.limits import Limits, Size
 from atoll.core.policy import without_secrets
@@ -20,9 +21,8 @@ from .parse import MIB_PER_GIB
 
 Json = dict[str, Any]  # Any: JSON values
 
-AGENT_PORT = 7777
-WEB_PORT = 8000
 SUFFIX = "/x.vms.hopx.dev"
+LINK_FIELD = "atoll_link"
 
 
 def timestamp(at: float | None) -> str | None:
@@ -39,13 +39,19 @@ class Addresses:
 
     def agent(self, sandbox_id: str) -> str:
         """Clients take the names of ports from it, if it ends like this; the edge takes the end off again."""
-        return self.port(sandbox_id, AGENT_PORT).rstrip("/") + SUFFIX if self.domain else self.direct(sandbox_id)
+        return (
+            self.port(sandbox_id, ingress.AGENT_PORT).rstrip("/") + SUFFIX if self.domain else self.direct(sandbox_id)
+        )
 
     def direct(self, sandbox_id: str) -> str:
         return self._named(sandbox_id) if self.domain else f"{self.public_url}/s/{sandbox_id}"
 
     def port(self, sandbox_id: str, port: int) -> str:
         return f"{self._named(f'{port}-{sandbox_id}')}/" if self.domain else f"{self.direct(sandbox_id)}/{port}/"
+
+    def link(self, sandbox_id: str, port: int, token: str) -> str:
+        at = f"{self.direct(sandbox_id)}/" if port == ingress.OWN_HOST else self.port(sandbox_id, port)
+        return f"{at}?{LINK_FIELD}={token}"
 
     def _named(self, label: str) -> str:
         scheme, _, rest = self.public_url.partition("://")
@@ -64,15 +70,17 @@ def sandbox(found: Sandbox, expires_at: float | None, addresses: Addresses) -> J
         "region": found.region,
         "public_host": addresses.agent(found.id),
         "direct_url": addresses.direct(found.id),
-        "preview_url": addresses.port(found.id, WEB_PORT),
+        "preview_url": addresses.port(found.id, found.ingress.web_port or ingress.DEFAULT_WEB_PORT),
         "inbound_auth": found.inbound_auth.value,
+        "web_port": found.ingress.web_port,
+        "auto_resume": found.ingress.auto_resume,
         "resources": {
             "vcpu": found.limits.vcpu,
             "memory_mb": found.limits.memory_mib,
             "disk_mb": found.limits.disk_mib,
         },
         "internet_access": found.internet_access,
-        "network": without_secrets(found.network),
+        "network": {**without_secrets(found.network), **ingress.given_form(found.ingress)},
         "live_mode": True,
         "timeout_seconds": found.timeout_s,
         "expires_at": timestamp(expires_at),
@@ -80,8 +88,22 @@ def sandbox(found: Sandbox, expires_at: float | None, addresses: Addresses) -> J
     }
 
 
+def traffic_token(found: Sandbox) -> Json:
+    """Null while anybody may enter, or nobody but who has another key."""
+    return {"traffic_access_token": found.ingress.token_in_force or None}
+
+
 def token(issued: Token) -> Json:
     return {"auth_token": issued.text, "token_expires_at": timestamp(issued.expires_at)}
+
+
+def link(issued: Token, port: int, found: Sandbox, addresses: Addresses) -> Json:
+    """`port` is null where the sandbox's own host will have to find one that listens."""
+    return {
+        "url": addresses.link(found.id, port, issued.text),
+        "port": found.ingress.web_port if port == ingress.OWN_HOST else port,
+        "expires_at": timestamp(issued.expires_at),
+    }
 
 
 def page(found: Page, items: Sequence[Json]) -> Json:

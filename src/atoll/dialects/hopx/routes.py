@@ -1,5 +1,5 @@
-"""HopX's control plane, its routes 1 to 14, and `…/network`, which is ours. A route parses, calls one service method,
-renders.
+"""HopX's control plane, its routes 1 to 14, and `…/network` and `…/links`, which are ours. A route parses, calls one
+service method, renders.
 
 Every success carries a JSON object: the clients parse the body of each one.
 """
@@ -28,7 +28,8 @@ def _view(request: Request, found: Sandbox) -> Json:
 
 
 def _sandbox(request: Request, found: Sandbox) -> Response:
-    return answer({**_view(request, found), "request_id": request_id(request)})
+    facts = {**_view(request, found), **render.traffic_token(found)}
+    return answer({**facts, "request_id": request_id(request)})
 
 
 @router.get("/health")
@@ -42,7 +43,8 @@ async def create_sandbox(request: Request) -> Response:
     by = await caller(request, Kind.CREATE)
     order = parse.create_order(await body(request))
     found, token = await services(request).sandboxes.create(by, order, partial(waits, request))
-    return answer({**_view(request, found), **render.token(token), "request_id": request_id(request)}, 201)
+    facts = {**_view(request, found), **render.traffic_token(found), **render.token(token)}
+    return answer({**facts, "request_id": request_id(request)}, 201)
 
 
 @router.get("/v1/sandboxes")
@@ -96,14 +98,25 @@ async def set_timeout(request: Request, sandbox_id: str) -> Response:
 @router.put("/v1/sandboxes/{sandbox_id}/network")
 async def set_network(request: Request, sandbox_id: str) -> Response:
     by = await caller(request)
-    policy = parse.network(await body(request))
-    return _sandbox(request, await services(request).sandboxes.set_network(by, sandbox_id, policy))
+    change = parse.network(await body(request))
+    changed = await services(request).sandboxes.set_network(by, sandbox_id, change.policy, change.ingress)
+    return _sandbox(request, changed)
 
 
 @router.post("/v1/sandboxes/{sandbox_id}/token/refresh")
 async def refresh_token(request: Request, sandbox_id: str) -> Response:
     token = await services(request).sandboxes.refresh_token(await caller(request), sandbox_id)
     return answer({**render.token(token), "request_id": request_id(request)})
+
+
+@router.post("/v1/sandboxes/{sandbox_id}/links")
+async def make_link(request: Request, sandbox_id: str) -> Response:
+    by = await caller(request)
+    order, addresses = parse.link(await body(request)), request.app.state.addresses
+    token, port, found = await services(request).sandboxes.link(
+        by, sandbox_id, order.port, order.seconds, addresses.domain is not None
+    )
+    return answer({**render.link(token, port, found, addresses), "request_id": request_id(request)}, 201)
 
 
 @router.get("/v1/templates")
