@@ -528,7 +528,9 @@ def _edge_writes(settings: EdgeSettings) -> tuple[Path, ...]:
 
     place = settings.places.ingress_socket.parent
     confinement.passage(place, egress_id(settings.places.installation))
-    return (place,)
+    log = settings.places.access_log.parent
+    log.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return (place, log)
 
 
 ROLES: dict[str, Role] = {

@@ -132,6 +132,22 @@ def test_by_name(named_stack, box, key, trusting, form, secure):
     assert headers["X-Forwarded-Proto"] == ("https" if secure else "http")
 
 
+def test_each_request_is_in_the_access_log_without_its_query(named_stack, box, key):
+    by_path(named_stack, box, 9000, "/passwd?token=secret", headers=key)
+    path = named_stack.installation.places.access_log
+
+    def found() -> list[dict]:
+        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return [line for line in lines if line["sandbox"] == box.id and line["path"].endswith("/9000/passwd")]
+
+    until(found, "the line is there")
+    line = found()[-1]
+    assert (line["port"], line["method"], line["status"]) == (9000, "GET", 200)
+    assert line["sent"] == len(by_path(named_stack, box, 9000, "/passwd", headers=key).content)
+    assert "secret" not in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_two_sandboxes_are_not_confused(named_stack, box, other, key):
     theirs = by_path(named_stack, other, 8000, headers=key)
     assert "Directory listing" in theirs.text

@@ -51,6 +51,10 @@ class Places:
         return self.run / "ingress" / "edge.sock"
 
     @property
+    def access_log(self) -> Path:
+        return self.data / "edge" / "access.jsonl"
+
+    @property
     def launcher_socket(self) -> Path:
         return self.run / "launcher.sock"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass(slots=True)
-class _Use:
+class Use:
     last_call_at: float
     open: int = 0
 
@@ -20,23 +20,29 @@ class Activity:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._uses: dict[str, _Use] = {}
+        self._uses: dict[str, Use] = {}
         self._changed: set[str] = set()
 
     @contextmanager
     def call(self, sandbox_id: str) -> Iterator[None]:
-        use = self._uses.get(sandbox_id)
-        if use is None:
-            use = self._uses[sandbox_id] = _Use(self._clock())
-        self._touch(sandbox_id, use, +1)
+        use = self.enter(sandbox_id)
         try:
             yield
         finally:
-            self._touch(sandbox_id, use, -1)
+            self.leave(sandbox_id, use)
 
-    def _touch(self, sandbox_id: str, use: _Use, opened: int) -> None:
+    def enter(self, sandbox_id: str) -> Use:
+        use = self._uses.get(sandbox_id)
+        if use is None:
+            use = self._uses[sandbox_id] = Use(0.0)
         use.last_call_at = self._clock()
-        use.open += opened
+        use.open += 1
+        self._changed.add(sandbox_id)
+        return use
+
+    def leave(self, sandbox_id: str, use: Use) -> None:
+        use.last_call_at = self._clock()
+        use.open -= 1
         self._changed.add(sandbox_id)
 
     def open_calls(self, sandbox_id: str) -> int:
@@ -57,7 +63,7 @@ class Activity:
 
     def give_back(self, taken: list[dict[str, Any]]) -> None:
         for entry in taken:
-            self._uses.setdefault(entry["id"], _Use(entry["last_call_at"]))
+            self._uses.setdefault(entry["id"], Use(entry["last_call_at"]))
             self._changed.add(entry["id"])
 
     def report_open_again(self) -> None:

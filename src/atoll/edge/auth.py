@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from atoll.core.keys import digits_of
 
 from .tokens import TokenExpired, TokenInvalid, TokenVerifier, looks_like_token
 
-REMEMBER_S = 5.0  # how long a revoked key may still work
+REMEMBER_S = 4.0  # a revoked key may still work so long, and a second more where the gate has let it in
 MAX_REMEMBERED = 4096
 
 
@@ -30,13 +32,45 @@ AskServer = Callable[[str, str], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a request for a program shows at the door, as it was sent."""
+
+    api_key: str = ""
+    authorization: str = ""
+    cookie: str = ""
+    """Of a browser that came by a signed link."""
+    traffic: str = ""
+    """E2B's token for the ports of one sandbox."""
+
+
+API_KEY = b"x-api-key"
+AUTHORIZATION = b"authorization"
+TRAFFIC = b"e2b-traffic-access-token"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What is to be entered, and what the route says of it."""
+
+    sandbox_id: str
+    port: int
+    """0: the sandbox's web port."""
+    public: bool
+    traffic_digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Door:
     """How a request for a program in a sandbox may enter."""
 
     refusal: Unauthorized | None
-    """Of the first credential that opens nothing; None: it may enter."""
-    spent: frozenset[str]
-    """Headers with credentials of ours, in lower case: what is inside must not see them."""
+    """None: it may enter."""
+    spent: frozenset[bytes]
+    """Fields with credentials of ours, in lower case: what is inside must not see them."""
+
+
+class TrafficRefused(Unauthorized):
+    """E2B's own words for it."""
 
 
 def credential_of(headers: Mapping[str, str]) -> str | None:
@@ -44,15 +78,16 @@ def credential_of(headers: Mapping[str, str]) -> str | None:
 
 
 def _bearer(headers: Mapping[str, str]) -> str | None:
-    scheme, _, value = headers.get("Authorization", "").partition(" ")
-    return (value.strip() or None) if scheme.lower() == "bearer" else None
+    return _bearer_of(headers.get("Authorization", "")) or None
+
+
+def _bearer_of(authorization: str) -> str:
+    scheme, _, value = authorization.partition(" ")
+    return value.strip() if scheme.lower() == "bearer" else ""
 
 
 def _api_key(headers: Mapping[str, str]) -> str | None:
     return headers.get("X-API-Key", "").strip() or None
-
-
-CREDENTIALS = {"x-api-key": _api_key, "authorization": _bearer}
 
 
 class Authenticator:
@@ -75,33 +110,73 @@ class Authenticator:
             raise Unauthorized("Authentication required: send the sandbox token as a bearer token")
         await self._check(credential, sandbox_id)
 
-    async def door(self, headers: Mapping[str, str], sandbox_id: str) -> Door:
-        """Both headers are looked at: one may open, and the other be the program's own business."""
-        refusal: Unauthorized | None = None
-        opened, spent = False, set[str]()
-        for name, read in CREDENTIALS.items():
-            credential = read(headers)
-            if credential is None or not _may_be_ours(credential):
+    async def door(self, shown: Credentials, place: Place) -> Door:
+        asked: dict[str, bool] = {}
+        while not isinstance(found := self.door_now(shown, place, asked), Door):
+            asked[found] = await self._key_allows(found, place.sandbox_id)
+        return found
+
+    def door_now(self, shown: Credentials, place: Place, asked: Mapping[str, bool] | None = None) -> Door | str:
+        """A string: a key that the server has to be asked about. Each credential is looked at: one may open, and
+        another be the program's own business."""
+        spent, refusal, opened = set[bytes](), None, place.public
+        for name, credential in ((API_KEY, shown.api_key.strip()), (AUTHORIZATION, _bearer_of(shown.authorization))):
+            if not credential or not _may_be_ours(credential):
                 continue
+            opens: bool | None = False
             try:
-                await self._check(credential, sandbox_id)
+                opens = place.public or self._opens(credential, place.sandbox_id, asked or {})
             except Unauthorized as error:
                 refusal = refusal or error
-                if self._is_our_token(credential):
-                    spent.add(name)
-            else:
-                opened = True
+            if opens is None:
+                return credential
+            opened = opened or opens
+            if self._is_ours(credential):
                 spent.add(name)
-        if not opened and refusal is None:
-            refusal = Unauthorized(
-                "Authentication required: send an API key as X-API-Key, or the sandbox token as a bearer token"
-            )
-        return Door(None if opened else refusal, frozenset(spent))
+        if shown.traffic:
+            spent.add(TRAFFIC)
+        if not opened:
+            opened = self._cookie_opens(shown.cookie, place) or is_digest_of(shown.traffic, place.traffic_digest)
+        return Door(None if opened else refusal or _why_not(shown, place), frozenset(spent))
 
-    def holds_token(self, headers: Mapping[str, str], sandbox_id: str) -> bool:
-        credential = _bearer(headers)
+    def _opens(self, credential: str, sandbox_id: str, asked: Mapping[str, bool]) -> bool | None:
+        """None: not known yet."""
+        if looks_like_token(credential):
+            if self._verify(credential) != sandbox_id:
+                raise Unauthorized("Invalid token: it is for another sandbox")
+            return True
+        allowed = asked.get(credential, True if self._remembers(credential, sandbox_id) else None)
+        if allowed is False:
+            raise Unauthorized("Invalid token or API key")
+        return allowed
+
+    def _cookie_opens(self, cookie: str, place: Place) -> bool:
         try:
-            return credential is not None and looks_like_token(credential) and self._verify(credential) == sandbox_id
+            claims = self._verifier.verify_door(cookie) if cookie else None
+        except (TokenInvalid, TokenExpired):
+            return False
+        return claims is not None and (claims.sandbox_id, claims.port) == (place.sandbox_id, place.port)
+
+    def redeem(self, link: str, place: Place) -> tuple[str, float]:
+        """The cookie that a signed link is worth, and when it ends."""
+        try:
+            claims = self._verifier.verify_link(link)
+        except TokenExpired as error:
+            raise Unauthorized("This link has expired: ask for a new one", expired=True) from error
+        except TokenInvalid as error:
+            raise Unauthorized("This link is not valid: ask for a new one") from error
+        if (claims.sandbox_id, claims.port) != (place.sandbox_id, place.port):
+            raise Unauthorized("This link is for another address")
+        return self._verifier.make_door(claims), claims.expires_at
+
+    def subject_of(self, token: str) -> str:
+        """The sandbox that a token is for."""
+        return self._verify(token)
+
+    def holds_token(self, authorization: str, sandbox_id: str) -> bool:
+        credential = _bearer_of(authorization)
+        try:
+            return looks_like_token(credential) and self._verify(credential) == sandbox_id
         except Unauthorized:
             return False
 
@@ -112,8 +187,10 @@ class Authenticator:
         elif not await self._key_allows(credential, sandbox_id):
             raise Unauthorized("Invalid token or API key")
 
-    def _is_our_token(self, credential: str) -> bool:
-        """Also one for another sandbox, or one that has ended: this sandbox is to see neither."""
+    def _is_ours(self, credential: str) -> bool:
+        """Also one for another sandbox, one that has ended, and any API key: this sandbox is to see none."""
+        if not looks_like_token(credential):
+            return True
         try:
             self._verify(credential)
         except Unauthorized as error:
@@ -131,7 +208,7 @@ class Authenticator:
     async def _key_allows(self, key: str, sandbox_id: str) -> bool:
         """Only a yes is remembered, so a key works from the moment it is made."""
         question = (key, sandbox_id)
-        if self._allowed_until.get(question, 0.0) > self._clock():
+        if self._remembers(*question):
             return True
         self._allowed_until.pop(question, None)
         if not await self._ask(key, sandbox_id):
@@ -140,3 +217,19 @@ class Authenticator:
             self._allowed_until.clear()
         self._allowed_until[question] = self._clock() + REMEMBER_S
         return True
+
+    def _remembers(self, key: str, sandbox_id: str) -> bool:
+        return self._allowed_until.get((key, sandbox_id), 0.0) > self._clock()
+
+
+def is_digest_of(token: str, digest: str) -> bool:
+    """Compared in constant time. No digest is nobody's."""
+    return bool(token and digest) and hmac.compare_digest(hashlib.sha256(token.encode()).hexdigest(), digest)
+
+
+def _why_not(shown: Credentials, place: Place) -> Unauthorized:
+    if place.traffic_digest:
+        name = TRAFFIC.decode()
+        what = f"Provided token in header '{name}' is invalid" if shown.traffic else f"Token header '{name}' is missing"
+        return TrafficRefused(f"Sandbox is secured with traffic access token. {what}")
+    return Unauthorized("Authentication required: send an API key as X-API-Key, or the sandbox token as a bearer token")

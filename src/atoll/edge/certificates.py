@@ -4,6 +4,8 @@
     DIR/cert.pem    for the domain and all below it      DIR/key.pem    0600
 
 The authority may sign for the installation's own names only, so trusting it lends nobody the power over another name.
+No address is in the certificate: BoringSSL, and so every client of gRPC, cannot judge one by an authority's constraints
+and refuses the certificate for its names too.
 """
 
 from __future__ import annotations
@@ -94,7 +96,7 @@ def _is_good(files: Files, ca: x509.Certificate, names: Sequence[str], now: date
         return False
     except Exception:  # InvalidSignature, of an authority that was replaced
         return False
-    same = set(given.get_values_for_type(x509.DNSName)) == set(names)
+    same = [*given] == [*map(x509.DNSName, names)]
     return same and key.public_key() == cert.public_key() and now + RENEW_BEFORE < cert.not_valid_after_utc
 
 
@@ -117,10 +119,9 @@ def _sign(
 ) -> x509.Certificate:
     ca, ca_key = authority
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
-    address = x509.IPAddress(ipaddress.IPv4Address("127.0.0.1"))
     return (
         _builder(subject, ca.subject, key, now, LIFE)
-        .add_extension(x509.SubjectAlternativeName([*map(x509.DNSName, names), address]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([*map(x509.DNSName, names)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)

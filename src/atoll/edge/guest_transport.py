@@ -15,11 +15,16 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
+READ_FIRST = 16 * 1024
 READ_AT_ONCE = 128 * 1024
+"""After a read that was full. Room of that size comes from the kernel each time, which a short answer would pay for."""
 HIGH_WATER = 256 * 1024
 LOW_WATER = 64 * 1024
+PIECE = 16 * 1024
 LINGER_S = 10.0  # what is written may still go out; a program that does not read holds the descriptor no longer
 _NO_LINGER = struct.pack("ii", 0, 0)
+_DONTWAIT = int(socket.MSG_DONTWAIT)  # numbers: the library's flags take longer than the call that they are for
+_SEND = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _AGAIN = (BlockingIOError, InterruptedError)
 
 OnLost = Callable[["GuestTransport"], None]
@@ -30,7 +35,7 @@ class GuestTransport(asyncio.Transport):
         self,
         loop: asyncio.AbstractEventLoop,
         sock: socket.socket,
-        protocol: asyncio.Protocol,
+        protocol: asyncio.Protocol | asyncio.BufferedProtocol,
         on_lost: OnLost = lambda transport: None,
     ) -> None:
         """Takes over the socket."""
@@ -41,6 +46,7 @@ class GuestTransport(asyncio.Transport):
         self._on_lost = on_lost
         self._waiting: deque[memoryview] = deque()
         self._size = 0
+        self._room = READ_FIRST
         self._closing = False
         self._lost = False
         self._reading = False
@@ -65,58 +71,78 @@ class GuestTransport(asyncio.Transport):
 
     def _read(self) -> None:
         try:
-            data = self._sock.recv(READ_AT_ONCE, socket.MSG_DONTWAIT)
+            there = self._read_some(self._protocol)
         except _AGAIN:
             return
         except OSError as error:
             self._lose(error)
             return
-        if data:
-            self._protocol.data_received(data)
+        if there:
             return
         self.pause_reading()
         if not self._protocol.eof_received():
             self.close()
+
+    def _read_some(self, protocol: asyncio.Protocol | asyncio.BufferedProtocol) -> bool:
+        """False: the other side sends nothing more."""
+        if isinstance(protocol, asyncio.BufferedProtocol):  # asyncio's TLS
+            count = self._sock.recv_into(protocol.get_buffer(READ_AT_ONCE), 0, _DONTWAIT)
+            if count:
+                protocol.buffer_updated(count)
+            return bool(count)
+        data = self._sock.recv(self._room, _DONTWAIT)
+        self._room = READ_AT_ONCE if len(data) == self._room else READ_FIRST
+        if data:
+            protocol.data_received(data)
+        return bool(data)
 
     # -- writing
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         if self._closing or not data:
             return
-        rest = memoryview(data).cast("B")
+        whole = data if isinstance(data, bytes) else memoryview(data).cast("B")
+        sent = 0
         if not self._waiting:
-            rest = self._send(rest)
-            if self._lost or not rest:
+            sent = self._send(whole)
+            if self._lost or sent == len(whole):
                 return
             self._loop.add_writer(self._sock.fileno(), self._write_more)
-        self._waiting.append(memoryview(bytes(rest)))  # the caller may use its buffer again
-        self._size += len(rest)
+        self._keep(whole[sent:])
         if self._size > HIGH_WATER and not self._protocol_paused:
             self._protocol_paused = True
             self._protocol.pause_writing()
 
+    def _keep(self, rest: bytes | memoryview[Any]) -> None:
+        """A copy: the caller may use its buffer again. Small ones become one, since each costs some hundred bytes."""
+        self._size += len(rest)
+        if self._waiting and len(self._waiting[-1]) + len(rest) <= PIECE:
+            self._waiting[-1] = memoryview(b"".join((self._waiting[-1], rest)))
+        else:
+            self._waiting.append(memoryview(bytes(rest)))
+
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]]) -> None:
         self.write(b"".join(list_of_data))
 
-    def _send(self, data: memoryview[Any]) -> memoryview[Any]:
-        """What is left of it."""
+    def _send(self, data: bytes | memoryview[Any]) -> int:
+        """How much of it is sent."""
         try:
-            return data[self._sock.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL) :]
+            return self._sock.send(data, _SEND)
         except _AGAIN:
-            return data
+            return 0
         except OSError as error:
             self._lose(error)
-            return data[:0]
+            return 0
 
     def _write_more(self) -> None:
         while self._waiting:
             before = self._waiting[0]
-            rest = self._send(before)
+            sent = self._send(before)
             if self._lost:
                 return
-            self._size -= len(before) - len(rest)
-            if rest:
-                self._waiting[0] = rest
+            self._size -= sent
+            if sent < len(before):
+                self._waiting[0] = before[sent:]
                 break
             self._waiting.popleft()
         if self._protocol_paused and self._size <= LOW_WATER:
@@ -152,9 +178,9 @@ class GuestTransport(asyncio.Transport):
     def abort(self) -> None:
         self._lose(None)
 
-    def break_off(self) -> None:
-        """As if the sandbox had reset the connection."""
-        self._lose(ConnectionResetError("the sandbox has gone"))
+    def _force_close(self, error: Exception | None) -> None:
+        """As asyncio's TLS calls it."""
+        self._lose(error)
 
     def _lose(self, error: Exception | None) -> None:
         if self._lost:
@@ -177,7 +203,7 @@ class GuestTransport(asyncio.Transport):
             self._on_lost(self)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        assert isinstance(protocol, asyncio.Protocol)
+        assert isinstance(protocol, asyncio.Protocol | asyncio.BufferedProtocol)
         self._protocol = protocol
 
     def get_protocol(self) -> asyncio.BaseProtocol:

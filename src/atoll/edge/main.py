@@ -14,16 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
-from aiohttp import WSCloseCode, web
+from aiohttp import WSCloseCode
 
 from atoll.core.errors import AtollError
 from atoll.core.settings import EdgeSettings
 
+from .access_log import AccessLog
 from .activity import Activity
 from .auth import Authenticator
 from .dialer import NodeDialer
-from .front import AgentLinks, Front
+from .finder import Finder
+from .front import Front
+from .gate.arrival import Arrival
+from .gate.gate import Gate
+from .gate.surfaces import Surfaces
 from .hopx.webhooks import Webhooks
+from .links import Links
 from .listener import Listener
 from .outbound import trusting
 from .routes import Routes
@@ -72,16 +78,18 @@ async def _until_signal(settings: EdgeSettings) -> None:
 
 @asynccontextmanager
 async def serving(settings: EdgeSettings) -> AsyncIterator[RunningEdge]:
-    activity, links = Activity(), AgentLinks()
+    activity, links = Activity(), Links()
+    access = AccessLog(settings.places.access_log)
     async with ServerLink(settings.places.server_socket) as server:
         routes = Routes(server, on_change=links.drop, on_ready=activity.report_open_again)
         auth = Authenticator(TokenVerifier(settings.places.token_key), server.authenticate)
         webhooks = Webhooks(NodeDialer(settings.places.dial_socket), trusting(settings.callback_ca))
-        names = Names(settings.domain, settings.region)
-        front = Front(server, routes, links, auth, activity, webhooks, names)
-        loops = asyncio.gather(routes.follow(), _report(server, activity))
+        finder = Finder(routes, server.resume)
+        front = Front(server, finder, links, auth, activity, webhooks, access)
+        gate = Gate(finder, links, auth, activity, Names(settings.domain, settings.region), surfaces(front), access)
+        loops = asyncio.gather(routes.follow(), _report(server, activity), gate.crowd.watch())
         try:
-            async with _listening(front, settings) as port:
+            async with _listening(gate, front, settings) as port:
                 yield RunningEdge(settings.host, port, routes, activity, loops)
         finally:
             loops.cancel()
@@ -89,6 +97,7 @@ async def serving(settings: EdgeSettings) -> AsyncIterator[RunningEdge]:
                 await loops
             await webhooks.close()
             await links.close()
+            access.flush()
 
 
 async def _report(server: ServerLink, activity: Activity) -> None:
@@ -103,20 +112,21 @@ async def _report(server: ServerLink, activity: Activity) -> None:
             log.info("activity not reported: %s", error.message)
 
 
-@asynccontextmanager
-async def _listening(front: Front, settings: EdgeSettings) -> AsyncIterator[int]:
-    server = web.Server(
+def surfaces(front: Front) -> Surfaces:
+    return Surfaces(
         front.handle,
         handler_cancellation=True,  # a client that leaves ends what it started
         access_log=None,
         auto_decompress=False,  # bodies pass as they are; nothing here unpacks a bomb
-        keepalive_timeout=75.0,
+        keepalive_timeout=3600.0,  # connections are the gate's to end
     )
-    runner = web.ServerRunner(server, shutdown_timeout=DRAIN_S)
-    await runner.setup()
+
+
+@asynccontextmanager
+async def _listening(gate: Gate, front: Front, settings: EdgeSettings) -> AsyncIterator[int]:
     tls = TlsSource(settings.tls.cert, settings.tls.key) if settings.tls else None
     with _socket(settings) as sock, _inner_socket(settings.places.ingress_socket) as inner:
-        listeners = [Listener(each, server, tls, settings.plain_for_all) for each in (sock, inner)]
+        listeners = [Listener(each, lambda: Arrival(gate), tls, settings.plain_for_all) for each in (sock, inner)]
         for listener in listeners:
             listener.start()
         try:
@@ -124,7 +134,8 @@ async def _listening(front: Front, settings: EdgeSettings) -> AsyncIterator[int]
         finally:
             await asyncio.gather(*(listener.stop() for listener in listeners))
             await front.close_sockets(WSCloseCode.GOING_AWAY)
-            await runner.cleanup()
+            await gate.surfaces.shutdown(DRAIN_S)
+            gate.crowd.end_all()
 
 
 def _inner_socket(path: Path) -> socket.socket:

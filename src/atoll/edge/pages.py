@@ -1,14 +1,18 @@
-"""What the edge says itself in the place of a program that cannot be reached: JSON, or a page for a browser."""
+"""What the edge says itself in the place of a program that cannot be reached: JSON, or a page for a browser. Pure.
+
+Whose words the JSON has, E2B's or HopX's, the sandbox's dialect says; and for one that is not there the request.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from html import escape
 from typing import Any
 
-from aiohttp import web
-
-from .hopx.call import answer, timestamp
+from .hopx.call import dump, timestamp
 from .hopx.errors import Cell, Kind, SurfaceError, body
 
 
@@ -21,6 +25,9 @@ class Failure(StrEnum):
     TOO_MANY_CONNECTIONS = "too_many_connections"
     BROKEN_ANSWER = "broken_answer"
     NO_ANSWER = "no_answer"
+    TRAFFIC_TOKEN = "traffic_token"  # noqa: S105 - a name
+    TRANSITION = "transition"
+    NOT_RESUMED = "not_resumed"
 
 
 TABLE: dict[Failure, Cell] = {
@@ -32,11 +39,24 @@ TABLE: dict[Failure, Cell] = {
     Failure.TOO_MANY_CONNECTIONS: Cell(503, "TOO_MANY_CONNECTIONS"),
     Failure.BROKEN_ANSWER: Cell(502, "BROKEN_ANSWER"),
     Failure.NO_ANSWER: Cell(504, "NO_ANSWER"),
+    Failure.TRAFFIC_TOKEN: Cell(403, "TRAFFIC_TOKEN_REQUIRED"),
+    Failure.TRANSITION: Cell(409, "SANDBOX_TRANSITION"),
+    Failure.NOT_RESUMED: Cell(403, "NOT_RESUMED"),
 }
 """Apart from the agent surface's table: here no client repeats a call by itself."""
 
-RELOADS = {"PORT_CLOSED": 2, "NO_WEB_PORT": 2, "SANDBOX_PAUSED": 5, "SANDBOX_STOPPED": 5, "TOO_MANY_CONNECTIONS": 5}
+RELOADS = {
+    "PORT_CLOSED": 2,
+    "NO_WEB_PORT": 2,
+    "SANDBOX_TRANSITION": 2,
+    "SANDBOX_PAUSED": 5,
+    "SANDBOX_STOPPED": 5,
+    "TOO_MANY_CONNECTIONS": 5,
+}
 """What may pass: the page looks again after so many seconds."""
+
+E2B_NOT_FOUND = frozenset(("SANDBOX_NOT_FOUND", "SANDBOX_PAUSED", "SANDBOX_STOPPED"))
+E2B_NOT_OPEN = frozenset(("PORT_CLOSED", "NO_WEB_PORT"))
 
 
 class PortError(SurfaceError):
@@ -49,49 +69,109 @@ class PortError(SurfaceError):
         return TABLE[self.failure]
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int
+    fields: list[tuple[bytes, bytes]]
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who reads the answer."""
+
+    page: bool = False
+    """A person, in a browser."""
+    e2b: bool = False
+    sandbox_id: str = ""
+
+
+CONFINED = b"default-src 'none'; style-src 'unsafe-inline'; sandbox allow-scripts"
+"""No script runs; without the last word browsers do not reload the page either."""
+JSON = (b"Content-Type", b"application/json")
+HTML = [(b"Content-Type", b"text/html; charset=utf-8"), (b"Content-Security-Policy", CONFINED)]
+
+
+def refusal(error: SurfaceError, reader: Reader, request_id: str) -> Reply:
+    cell = error.cell
+    fields = [(b"Server", b"atoll"), (b"X-Request-ID", request_id.encode()), (b"Cache-Control", b"no-store")]
+    if cell.status == 401:
+        fields.append((b"WWW-Authenticate", b"Bearer"))
+    if reader.page:
+        return Reply(cell.status, [*fields, *HTML], page(error, request_id).encode())
+    if reader.e2b:
+        status, said = e2b(error, reader.sandbox_id)
+        return Reply(status, [*fields, JSON], json.dumps(said, separators=(",", ":")).encode())
+    return Reply(cell.status, [*fields, JSON], dump(body(error, request_id, timestamp())))
+
+
+def e2b(error: SurfaceError, sandbox_id: str) -> tuple[int, Mapping[str, Any]]:
+    """In the words that its clients look for."""
+    status, code, message, more = error.cell.status, error.cell.code, error.message, {}
+    if code in E2B_NOT_FOUND:
+        status, message = 502, "The sandbox was not found"
+    elif code in E2B_NOT_OPEN:
+        status, message = 502, "The sandbox is running but port is not open"
+        more = {"port": error.details.get("port", 0)}
+    elif code == "SANDBOX_TRANSITION":
+        message = "The sandbox is still transitioning. Try again in a moment."
+    elif code == "TOO_MANY_CONNECTIONS":
+        status, more = 429, {"connectionLimit": error.details.get("limit", 0)}
+    elif code == "INVALID_REQUEST" and not sandbox_id:
+        return status, {"message": message, "code": status}
+    return status, {"sandboxId": sandbox_id, "message": message, **more, "code": status}
+
+
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">{reload}
 <title>{title}</title>
 <style>
-body {{ font: 16px/1.5 system-ui, sans-serif; color: #222; background: #f6f7f9; margin: 0 }}
-main {{ max-width: 34rem; margin: 18vh auto 0; padding: 2rem; background: #fff; border-radius: 12px;
-  box-shadow: 0 1px 4px #0002 }}
-h1 {{ font-size: 1.15rem; margin: 0 0 .5rem }} p {{ margin: .25rem 0 }} small {{ color: #888 }}
-@media (prefers-color-scheme: dark) {{ body {{ color: #ddd; background: #16181c }} main {{ background: #22252b }} }}
+:root {{ color-scheme: light dark; --ink: #1c2430; --soft: #66707f; --back: #f3f5f8; --card: #fff; --line: #e3e7ee }}
+@media (prefers-color-scheme: dark) {{ :root {{
+  --ink: #e4e8ee; --soft: #8d97a5; --back: #12151a; --card: #1b2027; --line: #2b323c }} }}
+* {{ box-sizing: border-box }}
+body {{ font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--back); margin: 0;
+  min-height: 100vh; display: grid; place-items: center; padding: 1rem }}
+main {{ max-width: 34rem; width: 100%; padding: 2rem; background: var(--card); border: 1px solid var(--line);
+  border-radius: 14px }}
+h1 {{ font-size: 1.25rem; margin: 0 0 .6rem }} p {{ margin: .35rem 0; overflow-wrap: anywhere }}
+b {{ display: inline-block; font-size: .8rem; color: var(--soft); border: 1px solid var(--line); border-radius: 99px;
+  padding: 0 .6rem; margin-bottom: .8rem }}
+small {{ color: var(--soft) }}
+@keyframes wait {{ 50% {{ opacity: .25 }} }}
+i {{ display: inline-block; width: .55rem; height: .55rem; border-radius: 50%; background: #3b82f6; margin-right: .5rem;
+  animation: wait 1.2s infinite }}
+@media (prefers-reduced-motion: reduce) {{ i {{ animation: none }} }}
 </style>
-<main><h1>{title}</h1><p>{message}</p>{ports}<p><small>{code} · {request_id}</small></p></main>
+<main><b>{status}</b><h1>{title}</h1><p>{message}</p>{ports}{waiting}<p><small>{code} · {request_id}</small></p></main>
 </html>
 """
 
-TITLES = {401: "Please identify yourself", 404: "Not found", 409: "Not running", 502: "Nothing answers here"}
-CONFINED = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
-
-
-def refusal(error: SurfaceError, request: web.BaseRequest, request_id: str) -> web.Response:
-    status = error.cell.status
-    if not wants_page(request):
-        response = answer(body(error, request_id, timestamp()), status=status)
-    else:
-        response = web.Response(text=page(error, request_id), status=status, content_type="text/html")
-        response.headers["Content-Security-Policy"] = CONFINED
-    response.headers["Cache-Control"] = "no-store"
-    if status == 401:
-        response.headers["WWW-Authenticate"] = "Bearer"
-    return response
-
-
-def wants_page(request: web.BaseRequest) -> bool:
-    return request.method in ("GET", "HEAD") and "text/html" in request.headers.get("Accept", "")
+TITLES = {
+    "PORT_CLOSED": "Nothing listens here yet",
+    "NO_WEB_PORT": "Which port?",
+    "SANDBOX_NOT_FOUND": "No such sandbox",
+    "SANDBOX_PAUSED": "This sandbox is paused",
+    "SANDBOX_STOPPED": "This sandbox is stopped",
+    "SANDBOX_TRANSITION": "This sandbox is on its way",
+    "TOO_MANY_CONNECTIONS": "Too busy",
+    "TRAFFIC_TOKEN_REQUIRED": "Please identify yourself",
+    "INVALID_TOKEN": "Please identify yourself",
+    "TOKEN_EXPIRED": "Please identify yourself",
+}
 
 
 def page(error: SurfaceError, request_id: str) -> str:
-    seconds = RELOADS.get(error.cell.code)
+    code = error.cell.code
+    seconds = RELOADS.get(code)
     ports = ", ".join(str(port) for port in error.details.get("listening", ()))
     return PAGE.format(
-        title=TITLES.get(error.cell.status, "This did not work"),
+        status=error.cell.status,
+        title=TITLES.get(code, "This did not work"),
         message=escape(error.message),
         ports=f"<p>Ports that listen: {ports}</p>" if ports else "",
-        code=error.cell.code,
+        waiting=f"<p><i></i>This page looks again every {seconds} s.</p>" if seconds else "",
+        code=code,
         request_id=escape(request_id),
         reload=f'<meta http-equiv="refresh" content="{seconds}">' if seconds else "",
     )

@@ -11,39 +11,31 @@ import array
 import asyncio
 import os
 import socket
+import ssl
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-
-import aiohttp
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.client_reqrep import ClientRequest
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_parser import RawResponseMessage
-from aiohttp.streams import StreamReader
-from aiohttp.tracing import Trace
 
 from atoll.wire.frames import FrameError
 
 from .agent_link import (
     CONNECT_TIMEOUT_S,
-    AgentError,
     AgentGone,
     AgentMisbehaved,
     AgentRefused,
     AgentSilent,
-    TooManyCalls,
 )
 from .frames_in import mapping, parse_json, text
 from .guest_transport import GuestTransport
 
-MAX_OPEN = 1024
-"""Requests and tunnels of one sandbox at once."""
 DIAL_TIMEOUT_S = 5.0  # the agent tries for 2 s
 MAX_REPLY = 64 * 1024
 MAX_DESCRIPTORS = 8  # that are received, to be closed; the kernel closes the rest
-IDLE_S = 4.0  # of a connection that may be used again; servers close theirs after 5 s and more
-MAX_LINE = 64 * 1024  # of an answer's head
-MAX_PRELIMINARY = 16  # answers (100 Continue, 103 Early Hints …) before the one that counts
+HANDSHAKE_S = 10
+
+
+class NoTls(AgentMisbehaved):
+    """The program at the port does not speak it."""
 
 
 class NotConnected(AgentMisbehaved):
@@ -186,105 +178,34 @@ def _closed_unless_kept(fds: list[int]) -> Iterator[None]:
         close_all(fds)
 
 
-class _AnswerHandler(ResponseHandler):
-    """aiohttp's, which reads preliminary answers (1xx) for as long as they come: without end, they would keep the edge
-    busy for nobody."""
-
-    _preliminary = 0
-
-    def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
-        if self.exception() is not None:
-            return
-        self._preliminary = self._preliminary + 1 if 100 <= data[0].code < 200 else 0
-        if self._preliminary <= MAX_PRELIMINARY:
-            super().feed_data(data, size)
-        elif self.transport is not None:
-            self.transport.close()
-            self.set_exception(HttpProcessingError(message="too many preliminary answers"))
+def unverified() -> ssl.SSLContext:
+    """For programs that speak TLS to the loopback of their sandbox: nothing is between them and us that it would keep
+    out, and their certificates are their own."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
-class _Connector(aiohttp.BaseConnector):
-    """aiohttp's pool over connections that the sandbox hands out; the port is the URL's."""
-
-    def __init__(self, link: PortsLink, *, reuse: bool) -> None:
-        if reuse:
-            super().__init__(limit=0, keepalive_timeout=IDLE_S)
-        else:
-            super().__init__(limit=0, force_close=True)
-        self._link = link
-
-    async def _create_connection(
-        self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
-    ) -> ResponseHandler:
-        del traces, timeout
-        try:
-            sock = await dial(self._link.agent_socket, req.url.port or 80)
-        except AgentError as error:
-            raise DialFailed(error) from error
-        protocol = _AnswerHandler(self._loop)
-        self._link.adopt(GuestTransport(self._loop, sock, protocol, self._link.forget))
-        return protocol
+_UNVERIFIED = unverified()
 
 
-class DialFailed(aiohttp.ClientError):
-    def __init__(self, reason: AgentError) -> None:
-        super().__init__(str(reason))
-        self.reason = reason
-
-
-class PortsLink:
-    """One per sandbox and incarnation."""
-
-    def __init__(self, agent_socket: str, max_open: int = MAX_OPEN) -> None:
-        self.agent_socket = agent_socket
-        self.open = 0
-        self.listening: tuple[float, list[int]] | None = None
-        """Who listens, and until when that is believed."""
-        self._max_open = max_open
-        self._transports: set[GuestTransport] = set()
-        self._closed = False
-        self._reused = _session(_Connector(self, reuse=True))
-        self._fresh = _session(_Connector(self, reuse=False))
-
-    def session(self, *, repeatable: bool) -> aiohttp.ClientSession:
-        """A connection that was used before may be closing just now, so it is for what can be sent again."""
-        return self._reused if repeatable else self._fresh
-
-    @contextmanager
-    def passage(self) -> Iterator[None]:
-        if self.open >= self._max_open:
-            raise TooManyCalls(f"more than {self._max_open} connections open at once")
-        self.open += 1
-        try:
-            yield
-        finally:
-            self.open -= 1
-
-    def adopt(self, transport: GuestTransport) -> None:
-        self._transports.add(transport)
-        if self._closed:
-            transport.break_off()
-
-    def forget(self, transport: GuestTransport) -> None:
-        self._transports.discard(transport)
-
-    async def close(self) -> None:
-        self._closed = True
-        for transport in tuple(self._transports):
-            transport.break_off()
-        await asyncio.sleep(0)  # whoever waits hears of it before aiohttp forgets whom it would tell
-        await self._reused.close()
-        await self._fresh.close()
-
-
-def _session(connector: _Connector) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        read_bufsize=256 * 1024,
-        max_line_size=MAX_LINE,
-        max_field_size=MAX_LINE,
-        skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
-        timeout=aiohttp.ClientTimeout(total=None),
-    )
+async def connect(agent_socket: str, port: int, protocol: asyncio.Protocol, tls: bool) -> None:
+    """Returns when `protocol` has its connection."""
+    loop = asyncio.get_running_loop()
+    sock = await dial(agent_socket, port)
+    if not tls:
+        GuestTransport(loop, sock, protocol)
+        return
+    ready: asyncio.Future[None] = loop.create_future()
+    wrapped = SSLProtocol(loop, protocol, _UNVERIFIED, ready, server_side=False, ssl_handshake_timeout=HANDSHAKE_S)
+    transport = GuestTransport(loop, sock, wrapped)
+    try:
+        await ready
+    except OSError as error:  # ssl.SSLError too
+        transport.abort()
+        raise NoTls(f"no TLS at port {port}") from error
+    except BaseException:
+        transport.abort()
+        raise

@@ -8,7 +8,6 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from atoll.core.errors import Unavailable
-from atoll.wire.ingress_peer import sandbox_of
 
 from .exchange import Exchange
 from .server_link import ORIGIN, ServerLink
@@ -67,14 +66,7 @@ def forwarded_headers(
 
 
 def source_of(request: web.BaseRequest) -> str:
-    if (sandbox_id := sandbox_behind(request)) is not None:
-        return f"sandbox {sandbox_id}"
     return request.remote or "unknown"
-
-
-def sandbox_behind(request: web.BaseRequest) -> str | None:
-    """Who uses a URL of ours from inside."""
-    return sandbox_of(request.transport.get_extra_info("peername")) if request.transport is not None else None
 
 
 def is_claim(name: str) -> bool:

@@ -5,6 +5,8 @@ Rules, first match wins:
     host PORT-ID.DOMAIN or PORT-ID.REGION.DOMAIN   that port of the sandbox; 7777 is its agent surface
     host ID.DOMAIN or ID.REGION.DOMAIN             its web port, and its agent surface for who has its token
     any other host below DOMAIN                    no sandbox; the control plane is never there
+    (PORT-ID.localhost, and without a DOMAIN PORT-ID.anything, are such hosts as well; sandbox.DOMAIN is not)
+    fields E2b-Sandbox-Id and E2b-Sandbox-Port     that port of the sandbox (Novita-Sandbox-… as well)
     GET /                                          a friendly page
     /v1/sandboxes/ID/metrics/stream                that sandbox's figures, which are the edge's to ask for
     /health, /v1/…                                 the control plane
@@ -12,7 +14,7 @@ Rules, first match wins:
     /s/ID, /s/ID/…                                 that sandbox's agent surface
     /terminal, /execute/stream, /files/watch       a sandbox WebSocket whose client lost the path prefix;
                                                    the bearer token says which sandbox
-    anything else                                  unknown
+    anything else                                  with X-Access-Token the sandbox that it is for, else unknown
 
 On a sandbox's own host a leading `/x.vms.hopx.dev` is no part of the path: HopX's clients derive the names of ports
 only from a URL that ends in it.
@@ -24,15 +26,16 @@ client or server on the way would normalise it into a path that was not checked 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
 from atoll.core.ids import is_sandbox_id
 
-_CHANGES_NO_ROUTE = ("/timeout", "/token/refresh")
+_CHANGES_NO_ROUTE = ("/timeout", "/token/refresh", "/links")
 SOCKET_PATHS = frozenset(("/terminal", "/execute/stream", "/files/watch"))
 AGENT_PORT = 7777
+E2B_AGENT_PORT = 49983
+SHARED_LABEL = "sandbox"
 SUFFIX = "/x.vms.hopx.dev"
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 _LABEL = re.compile(r"(?:([0-9]+)-)?([a-z0-9-]+)")
@@ -73,6 +76,8 @@ class Port:
     path: str
     mount: str = ""
     """What stands before `path` in the URL of a sandbox without a host of its own."""
+    shared: bool = False
+    """Named by fields of the head, on a host that is others' too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,24 +111,70 @@ class Unknown:
     pass
 
 
-Target = ControlPlane | Landing | AgentSurface | Port | WebHost | TokenSocket | NoSuchSandbox | NoSuchPort | Unknown
+@dataclass(frozen=True, slots=True)
+class TokenPort:
+    """E2B's agent port of the sandbox that an access token is for."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class BadNaming:
+    """Fields that should name a sandbox and do not; `why` in E2B's words."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """Fields that name a sandbox on a host that others share, of E2B's clients and Novita's."""
+
+    sandbox_id: str | None = None
+    port: str | None = None
+    api_key: bool = False
+    access_token: bool = False
+
+
+Target = (
+    TokenPort
+    | BadNaming
+    | ControlPlane
+    | Landing
+    | AgentSurface
+    | Port
+    | WebHost
+    | TokenSocket
+    | NoSuchSandbox
+    | NoSuchPort
+    | Unknown
+)
 
 _CONTROL = ControlPlane()
 _LANDING = Landing()
 _UNKNOWN = Unknown()
 
 
-def classify(host: str, headers: Mapping[str, str], path: str, names: Names = Names()) -> Target:
+NOTHING_NAMED = Naming()
+
+
+def classify(host: str, path: str, names: Names = Names(), named: Naming = NOTHING_NAMED) -> Target:
     """`path` is the raw request target without its query."""
-    del headers  # which will name sandboxes too
     label = _sandbox_label(host, names)
     if label is not None:
         return _host_target(label, path)
+    if named.sandbox_id is not None or named.port is not None:
+        found = _named_target(named, path)
+        if found is not None:
+            return found
+    return _shared_target(path, named)
+
+
+def _shared_target(path: str, named: Naming) -> Target:
     if path.startswith("/s/"):
         return _sandbox_target(path)
     if path == "/":
         return _LANDING
-    if path == "/health":
+    if path == "/health" and not named.access_token:
         return _CONTROL
     if (watched := _FIGURES.fullmatch(path)) and is_sandbox_id(watched[1]):
         return AgentSurface(watched[1], "/metrics/stream")
@@ -131,7 +182,21 @@ def classify(host: str, headers: Mapping[str, str], path: str, names: Names = Na
         return _UNKNOWN if has_dot_segment(path) else _CONTROL
     if path in SOCKET_PATHS:
         return TokenSocket(path)
-    return _UNKNOWN
+    return TokenPort(path) if named.access_token else _UNKNOWN
+
+
+def _named_target(named: Naming, path: str) -> Target | None:
+    """None: a call of the control plane, which carries the fields by mistake."""
+    if path.startswith("/v1/") and named.api_key and not named.access_token:
+        return None
+    if named.sandbox_id is None or named.port is None:
+        return BadNaming("missing header")
+    if not is_sandbox_id(named.sandbox_id):
+        return BadNaming("Invalid sandbox ID")
+    if not _PORT.fullmatch(named.port) or int(named.port) > 65535:
+        return BadNaming("Invalid sandbox port")
+    found = _port_target(named.sandbox_id, named.port, path, "")
+    return replace(found, shared=True) if isinstance(found, Port) else found
 
 
 def changed_sandbox(method: str, path: str) -> str | None:
@@ -142,14 +207,24 @@ def changed_sandbox(method: str, path: str) -> str | None:
 
 
 def _sandbox_label(host: str, names: Names) -> str | None:
-    """The labels before the domain, without the region; None outside the domain and for the domain itself."""
+    """The labels before the domain, without the region; None for hosts that sandboxes share.
+
+    `localhost` is such a domain everywhere. Without one of its own, an installation takes any name whose first label is
+    a port and a sandbox's id."""
     match = _HOST.fullmatch(host.lower())
-    if names.domain is None or match is None:
+    if match is None:
         return None
     name = match[1].removesuffix(".")
-    if not name.endswith(f".{names.domain}"):
-        return None
-    return name.removesuffix(f".{names.domain}").removesuffix(f".{names.region}")
+    for domain in (names.domain, "localhost"):
+        if domain is not None and name.endswith(f".{domain}"):
+            label = name.removesuffix(f".{domain}").removesuffix(f".{names.region}")
+            return None if label == SHARED_LABEL else label
+    if names.domain is None:
+        label, _, _ = name.partition(".")
+        parts = _LABEL.fullmatch(label)
+        if parts is not None and parts[1] and is_sandbox_id(parts[2]):
+            return label
+    return None
 
 
 def _host_target(label: str, path: str) -> Target:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
+import httpx
 import pytest
 
 from atoll.dialects.hopx.render import Addresses
-from atoll.edge.routing import AGENT_PORT, SUFFIX, AgentSurface, Names, Port, classify
+from atoll.edge.routing import AGENT_PORT, SUFFIX, AgentSurface, Names, Port, WebHost, classify
 
 ID = "a1" * 10
 CLIENTS = re.compile(r"^(?:\d+-)?([^.]+)\.(.+\.vms\.hopx\.dev)$")
@@ -38,10 +39,26 @@ def test_the_edge_understands_what_is_said(names: Names) -> None:
     for url, target in (
         (at.agent(ID) + "/execute", AgentSurface(ID, "/execute")),
         (at.port(ID, 8000), Port(ID, 8000, "/", "" if names.domain else f"/s/{ID}/8000")),
+        (at.link(ID, 3000, "x"), Port(ID, 3000, "/", "" if names.domain else f"/s/{ID}/3000")),
+        (at.direct(ID) + "/health", WebHost(ID, "/health") if names.domain else AgentSurface(ID, "/health")),
     ):
-        host, slash, path = url.partition("://")[2].partition("/")
-        assert classify(host, {}, slash + path, names) == target
+        host, slash, path = url.partition("?")[0].partition("://")[2].partition("/")
+        assert classify(host, slash + path, names) == target
     assert (AGENT_PORT, SUFFIX) == (7777, "/x.vms.hopx.dev")
+
+
+def test_a_link_to_no_port_is_to_the_sandboxs_own_host() -> None:
+    url = httpx.URL(Addresses("https://d.test:1", "d.test").link(ID, 0, "x.y.z"))
+    assert classify(url.netloc.decode(), url.path, Names("d.test")) == WebHost(ID, "/")
+    assert url.params["atoll_link"] == "x.y.z"
+
+
+@pytest.mark.parametrize("label", [f"8000-{ID}", ID, f"7777-{ID}"])
+def test_the_region_may_stand_as_one_more_label(label: str) -> None:
+    names = Names("d.test", "eu-1")
+    found = classify(f"{label}.eu-1.d.test:1", "/a", names)
+    assert isinstance(found, Port | WebHost | AgentSurface)
+    assert found == classify(f"{label}.d.test:1", "/a", names)
 
 
 async def test_ports_are_for_the_owner_unless_said_otherwise(client, plane) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ import jwt
 import pytest
 from aiohttp import web
 
+from atoll.agent.handlers import ports
+from atoll.agent.http_server import Counters, Request
+from atoll.agent.http_server import listen as agent_listen
 from atoll.core.settings import EdgeSettings, Places
 from atoll.edge.main import RunningEdge, serving
 from atoll.wire import frames
@@ -276,6 +280,22 @@ async def agent(places: Places) -> AsyncIterator[Peer]:
     runner = await listen(peer)
     yield peer
     await runner.cleanup()
+
+
+@pytest.fixture
+async def ports_socket(places: Places) -> AsyncIterator[str]:
+    """Of an agent that only connects to ports: the agent's own handler does."""
+
+    async def dispatch(request: Request) -> object:
+        request.parameters = {"id": request.path.split("/")[2]}
+        return await ports.connect(None, request)  # type: ignore[arg-type]
+
+    path = str(places.run / "ports.sock")
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(path)
+    listening = await agent_listen(sock, dispatch, Counters())  # type: ignore[arg-type]
+    yield path
+    listening.close()
 
 
 @pytest.fixture

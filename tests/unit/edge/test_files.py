@@ -505,7 +505,7 @@ async def test_big_transfers_over_tls_are_exact(places, server, agent, session, 
     agent.answers("PUT", CONTENT, {"entry": ENTRY})
     trusting = ssl.create_default_context(cafile=str(files.ca))
     async with serving(settings) as edge:
-        origin = f"https://127.0.0.1:{edge.port}/s/{kit.SANDBOX}/files"
+        origin = f"https://localhost:{edge.port}/s/{kit.SANDBOX}/files"
         headers = {"Authorization": f"Bearer {kit.token_for(kit.SANDBOX)}"}
         async with session.get(f"{origin}/download?path=/a", headers=headers, ssl=trusting) as answer:
             assert await answer.read() == BIG

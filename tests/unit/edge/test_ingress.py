@@ -17,7 +17,8 @@ from atoll.agent.handlers import ports as handlers
 from atoll.agent.http_server import Counters, Request
 from atoll.agent.http_server import listen as agent_listen
 from atoll.core.settings import EdgeSettings
-from atoll.edge import ingress
+from atoll.edge.gate import fields
+from atoll.edge.gate import gate as ingress
 from atoll.edge.main import serving
 
 DOMAIN = "sandboxes.test"
@@ -531,7 +532,7 @@ async def test_what_is_in_use_counts_as_activity(visitor, inside, edge, kit):
 
 
 async def test_more_connections_than_allowed_are_refused(visitor, inside, monkeypatch):
-    monkeypatch.setattr("atoll.edge.ports_link.PortsLink.__init__.__defaults__", (1,), raising=False)
+    monkeypatch.setattr("atoll.edge.gate.upstream.Ports.__init__.__defaults__", (1,), raising=False)
     async with visitor.get("/events") as response:
         await response.content.readuntil(b"\n\n")
         async with visitor.get("/") as refused:
@@ -577,9 +578,8 @@ async def test_by_host_an_answer_keeps_what_is_its_own(visitor, inside, kit):
         ("http://[", "http://["),
     ],
 )
-def test_where_an_answer_points(location, below):
-    assert ingress.answer_headers([("Location", location)], "/m", "h:1")["Location"] == below
-    assert ingress.answer_headers([("Location", location)], "", "h:1")["Location"] == location
+def test_where_an_answer_points_by_path(location, below):
+    assert fields.below(location, "/m", "h:1") == below
 
 
 # ---- smuggling

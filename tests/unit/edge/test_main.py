@@ -1,13 +1,18 @@
 from __future__ import annotations
 
-import logging
+import asyncio
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
+import tracemalloc
 
 import pytest
+
+from atoll.edge.access_log import FLUSH_S, AccessLog, Line
 
 
 def test_process_serves_and_ends_cleanly_on_sigterm(places) -> None:
@@ -35,11 +40,64 @@ def test_process_serves_and_ends_cleanly_on_sigterm(places) -> None:
         process.stderr.close()
 
 
-async def test_access_log_has_one_line_and_no_query(client, kit, agent, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_access_log_has_one_line_a_request_and_no_query(client, kit, agent, places) -> None:
+    places.access_log.parent.mkdir()
     agent.answers("GET", "/files/stat", {"entry": {}})
-    with caplog.at_level(logging.INFO, logger="atoll.edge.access"):
-        await client.call("GET", "/files/exists?path=/secret")
-    (line,) = [r.getMessage() for r in caplog.records if r.name == "atoll.edge.access"]
-    assert line.startswith(f"method=GET path=/s/{kit.SANDBOX}/files/exists status=200 duration_ms=")
-    assert "request_id=req_" in line
-    assert "secret" not in line
+    await client.call("GET", "/files/exists?path=/secret")
+    await client.call("GET", "/nothing/here")
+    await asyncio.sleep(FLUSH_S)  # the timer was set before
+    await asyncio.sleep(0)
+    first, second = map(json.loads, places.access_log.read_text().splitlines())
+    assert first.pop("time") == pytest.approx(time.time(), abs=60)
+    assert 0 < first.pop("ms") < 60_000
+    assert first.pop("request_id").startswith("req_")
+    assert first.pop("sent") > 0
+    assert first == {
+        "sandbox": kit.SANDBOX,
+        "port": None,
+        "method": "GET",
+        "path": f"/s/{kit.SANDBOX}/files/exists",
+        "status": 200,
+        "received": 0,
+        "remote": "127.0.0.1",
+    }
+    assert second["status"] == 404
+    assert places.access_log.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_access_log_keeps_one_file_beside_the_one_it_fills(tmp_path) -> None:
+    (tmp_path / "edge").mkdir()
+
+    async def fill() -> None:
+        log = AccessLog(tmp_path / "edge" / "access.jsonl", max_bytes=1000)
+        for number in range(40):
+            log.write(Line(1.0, None, None, "GET", f"/{number}", 200, 0, 0, 1.0, "192.0.2.1", "req_1"))
+            log.flush()
+
+    asyncio.run(fill())
+    kept = sorted((tmp_path / "edge").iterdir())
+    assert [path.name for path in kept] == ["access.jsonl", "access.jsonl.1"]
+    assert sum(path.stat().st_size for path in kept) < 3000
+    newest = (tmp_path / "edge" / "access.jsonl").read_text().splitlines()[-1]
+    assert json.loads(newest)["path"] == "/39"
+
+
+def test_the_access_log_keeps_little_of_what_is_long(tmp_path) -> None:
+    (tmp_path / "edge").mkdir()
+    path = tmp_path / "edge" / "access.jsonl"
+
+    async def fill() -> int:
+        log = AccessLog(path)
+        tracemalloc.start()
+        try:
+            for number in range(100):
+                long = f"{number:060000}"
+                log.write(Line(1.0, None, None, long, "/" + long, 200, 0, 0, 1.0, "192.0.2.1", "req_1"))
+            return tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+            log.flush()
+
+    assert asyncio.run(fill()) < 1_000_000
+    line = json.loads(path.read_text().splitlines()[-1])
+    assert (len(line["path"]), len(line["method"])) == (2048, 32)

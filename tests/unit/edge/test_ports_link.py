@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 import socket
+import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -292,6 +293,34 @@ async def test_everything_written_arrives_in_order_and_the_writer_is_held_back(p
     while piece := await loop.sock_recv(peer, 1 << 20):
         got += piece
     assert got == data
+    assert await ear.lost is None
+
+
+async def test_many_small_pieces_cost_little_more_than_their_bytes_and_arrive_in_order(pair):
+    ear, (sock, far) = Ear(), pair
+    loop = asyncio.get_running_loop()
+    transport = GuestTransport(loop, sock, ear)
+    first = 0
+    while not transport.get_write_buffer_size():
+        transport.write(b"x" * 65536)
+        first += 65536
+    numbers = [b"%d," % number for number in range(20_000)]
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in numbers:
+            transport.write(number)
+        cost = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert cost < 2 * len(b"".join(numbers))
+    far.setblocking(False)
+    wanted, found = b"x" * first + b"".join(numbers), b""
+    async with asyncio.timeout(10):
+        while len(found) < len(wanted):
+            found += await loop.sock_recv(far, 1 << 20)
+    assert found == wanted
+    transport.abort()
     assert await ear.lost is None
 
 

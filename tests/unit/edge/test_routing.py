@@ -75,7 +75,7 @@ CASES: list[tuple[str, Target]] = [
 
 @pytest.mark.parametrize(("path", "target"), CASES)
 def test_path_goes_where_the_table_says(path: str, target: Target) -> None:
-    assert classify("127.0.0.1:8080", {}, path) == target
+    assert classify("127.0.0.1:8080", path) == target
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,8 @@ def test_path_goes_where_the_table_says(path: str, target: Target) -> None:
         ("GET", f"/v1/sandboxes/{ID}", None),
         ("PUT", f"/v1/sandboxes/{ID}/timeout", None),
         ("POST", f"/v1/sandboxes/{ID}/token/refresh", None),
+        ("POST", f"/v1/sandboxes/{ID}/links", None),
+        ("PUT", f"/v1/sandboxes/{ID}/network", ID),
         ("POST", "/v1/sandboxes", None),
     ],
 )
@@ -128,8 +130,8 @@ HOSTS: list[tuple[str, str, Target]] = [
 
 @pytest.mark.parametrize(("host", "path", "target"), HOSTS)
 def test_host_goes_where_the_table_says(host: str, path: str, target: Target) -> None:
-    assert classify(host, {}, path, NAMED) == target
+    assert classify(host, path, NAMED) == target
 
 
 def test_without_a_domain_no_host_means_anything() -> None:
-    assert classify(f"8000-{ID}.d.test", {}, "/health", Names()) == ControlPlane()
+    assert classify("d.test", "/health", Names()) == ControlPlane()

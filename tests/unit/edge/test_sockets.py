@@ -254,3 +254,19 @@ async def test_open_sockets_are_closed_with_a_word_when_the_edge_goes(places, se
         message = await reading
         assert (message.type, message.data) == (WSMsgType.CLOSE, 1001)
         await ws.close()
+
+
+async def test_what_comes_in_one_piece_with_the_handshake_is_heard(client, agent, kit, edge) -> None:
+    agent.streams("POST", CELL, kit.out("early"), kit.cell_end())
+    text = b'{"type":"execute","code":"x"}'
+    frame = bytes([0x81, 0x80 | len(text)]) + bytes(4) + text
+    head = (
+        f"GET /execute/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.token}\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+    writer.write(head.encode() + frame)
+    async with asyncio.timeout(10):
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        await reader.readuntil(b"early")
+    writer.transport.abort()

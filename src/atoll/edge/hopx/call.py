@@ -23,10 +23,19 @@ if TYPE_CHECKING:
     from .webhooks import Webhooks
 
 MAX_JSON_BODY = 64 * 1024 * 1024  # larger files are uploaded as multipart, which is streamed
+MAX_BODIES = 512 * 1024 * 1024
+"""Of all requests that are being read, together."""
 MAX_TIMEOUT_S = 24 * 3600.0
 MAX_PATH = 4096  # PATH_MAX
 
 Object = dict[str, Any]  # Any: JSON
+
+
+class _Bodies:
+    held = 0
+
+
+_BODIES = _Bodies()
 
 
 @dataclass(slots=True)
@@ -64,11 +73,19 @@ class Call:
         if (self.request.content_length or 0) > limit:
             raise _too_large(limit)
         body = bytearray()
-        async for chunk in self.request.content.iter_any():
-            body += chunk
-            if len(body) > limit:
-                raise _too_large(limit)
-        return bytes(body)
+        try:
+            async for chunk in self.request.content.iter_any():
+                body += chunk
+                _BODIES.held += len(chunk)
+                if len(body) > limit:
+                    raise _too_large(limit)
+                if _BODIES.held > MAX_BODIES:
+                    raise SurfaceError(
+                        Kind.TOO_MANY, "Too many large requests at once; try again", retry_after_seconds=1
+                    )
+            return bytes(body)
+        finally:
+            _BODIES.held -= len(body)
 
     def path(self, otherwise: str | None = None) -> str:
         given = path_argument(self.request.rel_url.raw_query_string)
@@ -78,6 +95,10 @@ class Call:
 
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+
+
+def _too_many() -> SurfaceError:
+    return SurfaceError(Kind.TOO_MANY, "Too many large requests at once; try again", retry_after_seconds=1)
 
 
 def _too_large(limit: int) -> SurfaceError:
