@@ -22,6 +22,7 @@ from typing import Any
 
 from docker_reference import docker
 from egress import bench_egress
+from ingress import bench_ingress
 from plain_client import Api
 from streams import bench_streams
 from transfers import bench_files
@@ -217,6 +218,7 @@ PARTS: dict[str, tuple[str, Part]] = {
     "files": ("files", lambda report, server, given: bench_files(report, server, max(5, given.count // 4))),
     "streams": ("streams", lambda report, server, given: bench_streams(report, server)),
     "egress": ("the way out", lambda report, server, given: bench_egress(report, server.places.data)),
+    "ingress": ("the way in", lambda report, server, given: bench_ingress(report, server.places.data)),
 }
 
 
@@ -257,19 +259,33 @@ def write_page(document: dict[str, Any]) -> None:
         p50, p99 = metrics[f"{name}.p50"], metrics[f"{name}.p99"]
         against = f"{p50['ratio']} × {p50['reference']}" if "ratio" in p50 else "(a reference)"
         rows.append(f"| {name} | {p50['value']} | {p99['value']} | {p50['samples']} | {against} |")
-    if egress := [_egress_row(name, entry) for name, entry in metrics.items() if name.startswith("egress: ")]:
-        rows += ["", "The way out, beside a path of as many links and hops without Atoll:", ""]
-        rows += ["| what | median | p95 | without Atoll | ratio | target |", "|---|---|---|---|---|---|", *egress]
+    for part, (title, reference) in SECTIONS.items():
+        entries = {name: entry for name, entry in metrics.items() if name.startswith(f"{part}: ")}
+        if entries:
+            rows += [
+                "",
+                title,
+                "",
+                f"| what | median | p95 | {reference} | ratio | target |",
+                "|---|---|---|---|---|---|",
+            ]
+            rows += [_row(name.removeprefix(f"{part}: "), entry) for name, entry in entries.items()]
     before, _, rest = PAGE.read_text().partition(MARKS[0])
     after = rest.partition(MARKS[1])[2]
     PAGE.write_text("\n".join([before + MARKS[0], *rows, MARKS[1] + after]))
     print(f"written to {PAGE.relative_to(HERE.parent)}")
 
 
-def _egress_row(name: str, entry: dict[str, Any]) -> str:
+SECTIONS = {
+    "egress": ("The way out, beside a path of as many links and hops without Atoll:", "without Atoll"),
+    "ingress": ("The way in, beside other proxies in front of the same program in the same sandbox:", "the other"),
+}
+
+
+def _row(name: str, entry: dict[str, Any]) -> str:
     cells = [f"{entry['value']} {entry['unit']}", *(entry.get(key, "") for key in ("p95", "reference", "ratio"))]
     target = f"{entry['target']}{'' if entry['met'] else ' (missed)'}" if "target" in entry else ""
-    return f"| {name.removeprefix('egress: ')} | " + " | ".join(map(str, [*cells, target])) + " |"
+    return f"| {name} | " + " | ".join(map(str, [*cells, target])) + " |"
 
 
 if __name__ == "__main__":

@@ -26,9 +26,10 @@ class Connection:
 
 
 class Api:
-    def __init__(self, server: Installation) -> None:
-        self.url = server.url
-        self.control = Connection(server.url, {"X-API-Key": server.api_key})
+    def __init__(self, server: Installation, by_address: bool = False) -> None:
+        """`by_address`: at 127.0.0.1 and without TLS, whatever its name is."""
+        self.url = f"http://127.0.0.1:{urlsplit(server.url).port}" if by_address else server.url
+        self.control = Connection(self.url, {"X-API-Key": server.api_key})
         self.connection: Connection | None = None
 
     def create(self, template: str, **more: object) -> SandboxClient:
