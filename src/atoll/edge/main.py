@@ -134,6 +134,7 @@ async def _listening(gate: Gate, front: Front, settings: EdgeSettings) -> AsyncI
         finally:
             await asyncio.gather(*(listener.stop() for listener in listeners))
             await front.close_sockets(WSCloseCode.GOING_AWAY)
+            gate.surfaces.pre_shutdown()  # whoever is between two requests is not waited for
             await gate.surfaces.shutdown(DRAIN_S)
             gate.crowd.end_all()
 

@@ -9,10 +9,14 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from contextlib import AsyncExitStack
 
+import aiohttp
 import pytest
 
+from atoll.core.settings import EdgeSettings
 from atoll.edge.access_log import FLUSH_S, AccessLog, Line
+from atoll.edge.main import DRAIN_S, serving
 
 
 def test_process_serves_and_ends_cleanly_on_sigterm(places) -> None:
@@ -38,6 +42,16 @@ def test_process_serves_and_ends_cleanly_on_sigterm(places) -> None:
         process.kill()
         process.wait()
         process.stderr.close()
+
+
+async def test_a_connection_between_two_requests_does_not_hold_up_the_end(places, server) -> None:
+    async with AsyncExitStack() as kept:
+        async with serving(EdgeSettings(places, "127.0.0.1", 0)) as edge:
+            session = await kept.enter_async_context(aiohttp.ClientSession())
+            async with session.get(f"http://127.0.0.1:{edge.port}/") as response:
+                assert response.status == 200
+            ended = time.monotonic()
+        assert time.monotonic() - ended < DRAIN_S / 2
 
 
 async def test_the_access_log_has_one_line_a_request_and_no_query(client, kit, agent, places) -> None:
