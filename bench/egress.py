@@ -19,10 +19,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from egress_kernel import bench_kernel, in_a_thread
 from plain_client import Api, SandboxClient
+from report import Report
 
 from atoll.testing.installation import Installation, borrow_templates
 from atoll.testing.internet import BULK, NAMESPACES, Internet, inside
@@ -40,21 +41,6 @@ POPULATION = ("base", "busybox", "code-interpreter")
 RULES = 100
 UPDATES = 20
 WITHIN_MS = 50.0
-
-
-class Report(Protocol):
-    def put(
-        self,
-        name: str,
-        samples: list[float],
-        unit: str,
-        reference: list[float] | None = None,
-        at_least: float | None = None,
-        at_most: float | None = None,
-    ) -> None:
-        """Targets are for the ratio to the reference, or for the value itself when there is none."""
-
-    def need(self, name: str, value: float, unit: str, at_most: float) -> None: ...
 
 
 def rules(count: int) -> list[str]:

@@ -36,9 +36,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from plain_client import Api, SandboxClient
+from report import Report
 from rich.progress import track
 
 from atoll import compose
@@ -69,21 +70,6 @@ PATIENCE_S = 60.0
 MEMORY_MIB = 16.0
 """That what is constant may move by."""
 BESIDE_IDLE = 1.5
-
-
-class Report(Protocol):
-    def put(
-        self,
-        name: str,
-        samples: list[float],
-        unit: str,
-        reference: list[float] | None = None,
-        at_least: float | None = None,
-        at_most: float | None = None,
-    ) -> None:
-        """Targets are for the ratio to the reference, or for the value itself when there is none."""
-
-    def need(self, name: str, value: float, unit: str, at_most: float) -> None: ...
 
 
 # ---- ways to the program

@@ -5,16 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 
 import h11
 import pytest
 
-from atoll.agent.handlers import ports as handlers
-from atoll.agent.http_server import Counters, Request
-from atoll.agent.http_server import listen as agent_listen
 from atoll.core.settings import EdgeSettings
 from atoll.edge.main import serving
 from fuzz.cuts import cut
@@ -124,25 +120,15 @@ class Site:
 
 
 @pytest.fixture
-async def site(places, agent, server, kit) -> AsyncIterator[Site]:
-    del agent
+async def site(places, server, kit, ports_socket) -> AsyncIterator[Site]:
     recorder = Recorder()
     program = await asyncio.start_server(recorder.serve, "127.0.0.1", 0)
     port = program.sockets[0].getsockname()[1]
 
-    async def dispatch(request: Request) -> object:
-        request.parameters = {"id": request.path.split("/")[2]}
-        return await handlers.connect(None, request)  # type: ignore[arg-type]
-
-    path = str(places.run / "ports.sock")
-    sock = socket.socket(socket.AF_UNIX)
-    sock.bind(path)
-    ports = await agent_listen(sock, dispatch, Counters())  # type: ignore[arg-type]
-    server.routes[kit.SANDBOX] = kit.route(kit.SANDBOX, path, inbound_auth="public")
+    server.routes[kit.SANDBOX] = kit.route(kit.SANDBOX, ports_socket, inbound_auth="public")
     async with serving(EdgeSettings(places, "127.0.0.1", 0, domain=DOMAIN)) as running:
         await running.routes.ready.wait()
         yield Site(recorder, f"{port}-{kit.SANDBOX}.{DOMAIN}".encode(), running.port)
-    ports.close()
     program.close()
 
 

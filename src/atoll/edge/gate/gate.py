@@ -136,10 +136,7 @@ class Gate:
         if upstream is None:
             return False
         asked.sandbox_id, asked.e2b = lease.sandbox_id, lease.e2b
-        visit.fresh = upstream.fresh
-        use = self._activity.enter(lease.sandbox_id)
-        lease.ports.open += 1
-        asked.caller.attach(upstream, Errand(asked, visit, lease.port, target, lease.way, lease.ports, use))
+        self._send_in(asked, visit, lease.port, target, lease.way, lease.ports, upstream)
         return True
 
     def _web_host(self, asked: Asked, sandbox_id: str, path: str) -> None:
@@ -281,9 +278,7 @@ class Gate:
         request, caller = visit.request, asked.caller
         _, mark, query = request.target.partition(b"?")
         way = Passing(
-            source=caller.source
-            if not caller.source.startswith(b"sandbox ")
-            else b"unknown",  # its id is its own affair
+            source=b"unknown" if caller.source.startswith(b"sandbox ") else caller.source,  # its id is its own affair
             scheme=caller.scheme,
             host=request.host,
             mount=visit.mount,
@@ -304,10 +299,23 @@ class Gate:
                 e2b=asked.e2b or route.dialect != HOPX,
                 ends_at=asked.since + LEASE_S,
             )
+        self._send_in(asked, visit, port, visit.path + mark + query, way, ports, upstream)
+
+    def _send_in(
+        self,
+        asked: Asked,
+        visit: Visit,
+        port: int,
+        target: bytes,
+        way: Passing,
+        ports: Ports,
+        upstream: Upstream | Call,
+    ) -> None:
+        """`_leave` is its end."""
         visit.fresh = upstream.fresh
         use = self._activity.enter(visit.sandbox_id)
         ports.open += 1
-        caller.attach(upstream, Errand(asked, visit, port, visit.path + mark + query, way, ports, use))
+        asked.caller.attach(upstream, Errand(asked, visit, port, target, way, ports, use))
 
     # ---- what callers tell
 
