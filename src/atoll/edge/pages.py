@@ -27,7 +27,6 @@ class Failure(StrEnum):
     NO_ANSWER = "no_answer"
     TRAFFIC_TOKEN = "traffic_token"  # noqa: S105 - a name
     TRANSITION = "transition"
-    NOT_RESUMED = "not_resumed"
 
 
 TABLE: dict[Failure, Cell] = {
@@ -41,7 +40,6 @@ TABLE: dict[Failure, Cell] = {
     Failure.NO_ANSWER: Cell(504, "NO_ANSWER"),
     Failure.TRAFFIC_TOKEN: Cell(403, "TRAFFIC_TOKEN_REQUIRED"),
     Failure.TRANSITION: Cell(409, "SANDBOX_TRANSITION"),
-    Failure.NOT_RESUMED: Cell(403, "NOT_RESUMED"),
 }
 """Apart from the agent surface's table: here no client repeats a call by itself."""
 

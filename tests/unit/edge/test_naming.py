@@ -206,6 +206,19 @@ async def test_a_traffic_token_is_asked_for_and_stays_outside(edge, inside, kit)
 
 
 @pytest.mark.parametrize("offered", [PUBLIC])
+async def test_more_connections_than_a_sandbox_may_have(edge, inside, kit, monkeypatch):
+    monkeypatch.setattr("atoll.edge.gate.upstream.Ports.__init__.__defaults__", (0,), raising=False)
+    wanted = {
+        "sandboxId": kit.SANDBOX,
+        "message": "Too many connections to this sandbox at once",
+        "connectionLimit": 0,
+        "code": 429,
+    }
+    assert await edge.json("/", **at(inside.port, kit)) == (429, wanted)
+    assert inside.heads == []
+
+
+@pytest.mark.parametrize("offered", [PUBLIC])
 async def test_a_browser_gets_a_page(edge, kit):
     async with edge.get("/", **at(1, kit), Accept="text/html,*/*") as response:
         page = await response.text()
