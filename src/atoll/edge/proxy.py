@@ -10,26 +10,12 @@ from yarl import URL
 from atoll.core.errors import Unavailable
 
 from .exchange import Exchange
+from .gate import fields
 from .server_link import ORIGIN, ServerLink
 
 SMALL = 64 * 1024  # bodies up to here are taken whole: one write instead of a stream
-HOP_BY_HOP = frozenset(
-    (
-        "connection",
-        "expect",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    )
-)  # RFC 9110, 7.6.1
-# What a client claims about hops before us is not passed on: the server believes these names.
-CLAIMS = frozenset(("forwarded", "x-real-ip", "x-request-id"))
-CLAIM_PREFIX = "x-forwarded-"
+HOP_BY_HOP = frozenset(name.decode() for name in fields.HOP_BY_HOP) | {"expect", "trailer"}
+"""The latter are dealt with here, and not passed on to be dealt with again."""
 ANSWER_DROPS = HOP_BY_HOP | {"date", "server"}
 
 
@@ -50,11 +36,10 @@ async def forward(exchange: Exchange, server: ServerLink) -> web.StreamResponse:
         return await _relay(exchange, answer)
 
 
-def forwarded_headers(
-    request: web.BaseRequest, request_id: str, secrets: frozenset[str] = frozenset()
-) -> CIMultiDict[str]:
+def forwarded_headers(request: web.BaseRequest, request_id: str) -> CIMultiDict[str]:
+    """What a client claims about hops before us is not passed on: the server believes these names."""
     named = {name.strip().lower() for line in request.headers.getall("Connection", ()) for name in line.split(",")}
-    dropped = HOP_BY_HOP | named - {"content-length", "host"} | secrets
+    dropped = HOP_BY_HOP | named - {"content-length", "host"}
     headers = CIMultiDict(
         (name, value) for name, value in request.headers.items() if name.lower() not in dropped and not is_claim(name)
     )
@@ -70,9 +55,7 @@ def source_of(request: web.BaseRequest) -> str:
 
 
 def is_claim(name: str) -> bool:
-    """However it is spelt: WSGI servers read `_` as `-`."""
-    name = name.lower().replace("_", "-")
-    return name in CLAIMS or name.startswith(CLAIM_PREFIX)
+    return fields.is_claim(name.lower().encode())
 
 
 async def _body(request: web.BaseRequest) -> object:
