@@ -57,10 +57,15 @@ class Resolver:
         record = b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4\x7f\0\0\1" if found else b""
         return head + b"\0\0\0\0" + asked + record
 
+    @property
+    def before(self) -> list[str]:
+        """What stands before the words of a program that is to know the names."""
+        return ["unshare", "--mount", "sh", "-c", _ENTER, "sh", str(self._conf)]
+
     def run(self, *command: str, **variables: str) -> str:
         """Standard output of a program that knows the names; it must succeed."""
         done = subprocess.run(
-            ["unshare", "--mount", "sh", "-c", _ENTER, "sh", str(self._conf), *command],
+            [*self.before, *command],
             env={**os.environ, **variables},
             capture_output=True,
             text=True,

@@ -22,13 +22,15 @@ ALLOWED: dict[str, set[str]] = {
     "engines": {"core", "wire", "rpc"},
     "storage": {"core"},
     "egress": {"core", "wire", "rpc", "confinement"},
-    "edge": {"core", "wire"},
+    "edge": {"core", "wire", "reference"},
     "node": {"core", "wire", "engines", "storage", "egress", "rpc", "listening"},
     "control": {"core", "rpc"},
     "store": {"core"},
-    "dialects": {"core", "control"},
+    "dialects": {"core", "control", "reference"},
+    "reference": set(),
     "sdk": {"wire"},
-    "cli": {"sdk", "core", "compose", "supervisor"},
+    "mcp": {"sdk"},
+    "cli": {"sdk", "mcp", "core", "compose", "supervisor"},
     "dashboard": set(),
     "testing": {"core", "wire", "rpc", "listening"},
     # single modules
@@ -37,7 +39,8 @@ ALLOWED: dict[str, set[str]] = {
     "confinement": {"engines"},
     "server": {"core", "control", "store", "dialects", "rpc"},
     "compose": {"core", "control", "store", "storage", "engines", "node", "edge", "server", "confinement"},
-    "supervisor": {"core", "compose", "node", "rpc", "listening"},
+    "supervisor": {"core", "compose", "node", "rpc", "listening", "background"},
+    "background": {"core", "compose", "node"},
 }
 
 BOTTOM = "it is the bottom: pure, known by everybody and knowing nobody"
@@ -64,7 +67,9 @@ REASONS: dict[str, str] = {
     "control": NO_MACHINE,
     "store": "it keeps what it is given; rules are in control",
     "dialects": ONE_MODEL,
+    "reference": "it turns a description into a document and a page; what is described is the surfaces' own",
     "sdk": OUTSIDE,
+    "mcp": OUTSIDE,
     "cli": CLIENT,
     "dashboard": OUTSIDE,
     "testing": FAKES,
@@ -74,6 +79,7 @@ REASONS: dict[str, str] = {
     "server": "the server is control plane and store behind a dialect; machines are the node's",
     "compose": "it starts the parts; the command line and the supervisor are above it",
     "supervisor": "it keeps processes; what they do is composed in compose",
+    "background": "it runs one command of ours beside the roles and tells what became of it",
 }
 
 # One missing arrow can matter more than its room's general reason.
@@ -98,6 +104,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
         "agent",
     ): "a zygote is what it will bear: it loads the agent before the first fork",
     ("engines/native/interpreter_zygote.py", "agent"): "the same for the runner of cells",
+    ("engines/native/zygote.py", "agent"): "and for what its forks need to share its memory with it again",
     **{
         ("testing/plane.py", room): "a real control plane around a fake node: a small composition root"
         for room in ("control", "store", "server")
@@ -105,7 +112,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
 }
 
 # These are standard library and their own room only: they run where nothing is installed.
-STDLIB_ONLY = ("core", "wire", "agent", "engines", "rpc", "listening", "confinement")
+STDLIB_ONLY = ("core", "wire", "reference", "agent", "engines", "rpc", "listening", "confinement")
 BUNDLED: dict[str, set[str]] = {
     # The runner is loaded by the template's interpreter and shows what the template has, if it has it.
     "agent/runner": {"IPython", "matplotlib", "matplotlib_inline", "numpy", "pandas", "PIL", "traitlets"},
@@ -243,7 +250,10 @@ class Ban:
     but: tuple[str, ...] = ()
 
 
-ENVIRONMENT = ("compose", "cli/main.py", "agent", "engines/native/interpreter_zygote.py", "testing/installation.py")
+ENVIRONMENT = (
+    *("compose", "cli/main.py", "agent", "engines/native/interpreter_zygote.py", "testing/installation.py"),
+    "sdk/_core/config.py",  # the SDK's own one place
+)
 BANS = (
     Ban("os.environ", "configuration is read in one place and handed on as data", but=ENVIRONMENT),
     Ban("os.getenv", "configuration is read in one place and handed on as data", but=ENVIRONMENT),

@@ -1,0 +1,52 @@
+"""What both forms tell the WebSocket library, and its errors as ours: here and nowhere else."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Mapping
+from typing import Any
+
+from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidStatus
+
+from . import config, tls
+from .agent import MAX_MESSAGE
+from .errors import NetworkError, TimeoutError, caused
+from .request import USER_AGENT, Answer, Failure
+from .transport import scheme
+
+OPTIONS: dict[str, Any] = {  # Any: the library's keywords
+    "compression": None,
+    "proxy": None,
+    "user_agent_header": USER_AGENT,
+    "ping_interval": 30.0,
+    "ping_timeout": 120.0,
+    "close_timeout": 2.0,
+    "max_queue": 256,
+    "max_size": MAX_MESSAGE,
+}
+"""The queue is what a program that takes its time with a stream may leave unread; a message has up to 128 KiB."""
+
+
+def options(url: str, headers: Mapping[str, str], timeout: float) -> dict[str, Any]:  # Any: the library's keywords
+    context = tls.context(config.ca_file()) if scheme(url) == "wss" else None
+    return {**OPTIONS, "additional_headers": dict(headers), "open_timeout": timeout, "ssl": context}
+
+
+def refusal(refused: InvalidStatus) -> Answer:
+    response = refused.response
+    headers = {name.lower(): value for name, value in response.headers.raw_items()}
+    return Answer(response.status_code, headers, bytes(response.body or b""))
+
+
+def failure(error: Exception) -> Failure:
+    if isinstance(error, builtins.TimeoutError):
+        return Failure(caused(TimeoutError("The WebSocket was not opened in time"), error), sent=True, timed_out=True)
+    return Failure(caused(NetworkError(f"The WebSocket could not be opened: {error}"), error), sent=True)
+
+
+def is_clean(error: ConnectionClosed) -> bool:
+    return isinstance(error, ConnectionClosedOK)
+
+
+def gone(error: ConnectionClosed) -> NetworkError:
+    return NetworkError(f"The connection to the sandbox was closed: {error}")
