@@ -1,0 +1,1 @@
+"""Atoll for agent hosts: sandboxes as tools of the Model Context Protocol."""
