@@ -65,10 +65,14 @@ class Environment:
         self, user: User, workdir: str, values: Mapping[str, str], template: Mapping[str, str] | None = None
     ) -> None:
         self._defaults = base_env(user, workdir)
-        self._given = {**self._defaults, **(template or {})}
-        self.values: Env = {**self._defaults, **values}
+        self.begin(values, template or {})
         self.trust: Env = {}
         """Where programs find the authorities, when one was added; whoever chose otherwise is not overruled."""
+
+    def begin(self, values: Mapping[str, str], template: Mapping[str, str]) -> None:
+        """`values` hold the template's own too."""
+        self._given = {**self._defaults, **template}
+        self.values: Env = {**self._defaults, **values}
 
     def replace(self, values: object) -> None:
         self._set(dict(_well_formed(values)))

@@ -10,6 +10,7 @@ class Kind(StrEnum):
     INVALID = "invalid"
     PERMISSION = "permission"
     NOT_FOUND = "not_found"
+    NO_USER = "no_user"
     EXISTS = "exists"
     NOT_A_DIRECTORY = "not_a_directory"
     IS_A_DIRECTORY = "is_a_directory"
@@ -26,6 +27,7 @@ STATUS: dict[Kind, int] = {
     Kind.INVALID: 400,
     Kind.PERMISSION: 403,
     Kind.NOT_FOUND: 404,
+    Kind.NO_USER: 404,
     Kind.EXISTS: 409,
     Kind.NOT_A_DIRECTORY: 409,
     Kind.IS_A_DIRECTORY: 409,

@@ -11,8 +11,10 @@ import secrets
 import shutil
 import signal
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from email.utils import formatdate
 from typing import NamedTuple
 
 from atoll.wire.http import UnsatisfiableRange, parse_range
@@ -56,26 +58,82 @@ def checked_mode(text: object) -> int | None:
     return mode
 
 
+def checked_id(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 65536:
+        raise invalid("an id of a user or group is a number below 65536")
+    return value
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What an entry tells besides."""
+
+    links: bool = False
+    """Where a link leads."""
+    attributes: str = ""
+    """Extended attributes whose names begin like this."""
+
+
+PLAIN = Wanted()
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """A file's extended attributes whose names begin with `prefix`, all of them."""
+
+    prefix: str
+    values: Mapping[str, str]
+
+    @classmethod
+    def of(cls, text: str | None) -> Attributes | None:
+        if text is None:
+            return None
+        try:
+            data = json.loads(text)
+            prefix, values = data["prefix"], data["values"]
+            if not prefix.startswith("user.") or not all(isinstance(each, str) for each in values.values()):
+                raise ValueError
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise invalid("attributes are a prefix that begins with user., and values") from None
+        return cls(prefix, dict(values))
+
+    def put_on(self, fd: int) -> None:
+        """A file system without them has none to lose."""
+        try:
+            for name in os.listxattr(fd):
+                if name.startswith(self.prefix):
+                    os.removexattr(fd, name)
+            for name, value in self.values.items():
+                os.setxattr(fd, self.prefix + name, value.encode())
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            if self.values:
+                raise AgentError(Kind.UNSUPPORTED, "files there cannot have metadata") from error
+
+
 class Files:
     def __init__(self, users: Users, reaper: Reaper) -> None:
         self._users = users
         self._reaper = reaper
 
-    def stat(self, path: str, user: User, follow: bool = True) -> JsonObject:
+    def stat(self, path: str, user: User, follow: bool = True, wanted: Wanted = PLAIN) -> JsonObject:
         with self._users.acting_as(user):
-            return self._entry(path, os.stat(path) if follow else os.lstat(path))
+            return self._entry(path, os.stat(path) if follow else os.lstat(path), wanted)
 
-    async def list(self, path: str, user: User, depth: int) -> bytes:
-        return await trees.in_steps(self._users, user, self._list(path, depth))
+    async def list(self, path: str, user: User, depth: int, wanted: Wanted = PLAIN) -> bytes:
+        return await trees.in_steps(self._users, user, self._list(path, depth, wanted))
 
-    def _list(self, path: str, depth: int) -> trees.Steps[bytes]:
+    def _list(self, path: str, depth: int, wanted: Wanted) -> trees.Steps[bytes]:
         """As encoded JSON: a hundred thousand entries are 25 MB that way and many times that as objects."""
         encoded = bytearray(b'{"entries":[')
         for number, found in enumerate(trees.walk_sorted(path, depth)):
             if number >= MAX_ENTRIES:
                 raise AgentError(Kind.TOO_LARGE, f"more than {MAX_ENTRIES} entries: {path}")
             with suppress(FileNotFoundError):
-                encoded += _json(self._entry(found.path, found.stat(follow_symlinks=False))) + b","
+                encoded += _json(self._entry(found.path, found.stat(follow_symlinks=False), wanted)) + b","
             if number % trees.ENTRIES_PER_STEP == 0:
                 yield
         return bytes(encoded.rstrip(b",") + b"]}")
@@ -85,25 +143,32 @@ class Files:
             fd = open_regular(path, os.O_RDONLY)
         file = io.FileIO(fd)
         try:
-            size = os.fstat(fd).st_size
+            status = os.fstat(fd)
+            size = status.st_size
             data = _read_whole(file, size) if size <= SMALL else None
             size = len(data) if data is not None else size
             wanted = _wanted(range_header, size)
             start, end = wanted or (0, size)
-            headers = [("Accept-Ranges", "bytes")]
+            headers = [("Accept-Ranges", "bytes"), ("Last-Modified", formatdate(max(0, status.st_mtime), usegmt=True))]
             if wanted is not None:
                 headers.append(("Content-Range", f"bytes {start}-{end - 1}/{size}"))
-            status = 200 if wanted is None else 206
+            answer = 200 if wanted is None else 206
             if data is None:
-                return Content(file, start, end - start, status, headers)
+                return Content(file, start, end - start, answer, headers)
         except BaseException:
             file.close()
             raise
         file.close()
-        return Content(data[start:end], status=status, headers=headers)
+        return Content(data[start:end], status=answer, headers=headers)
 
     async def write(
-        self, path: str, user: User, mode: int | None, overwrite: bool, pour_into: Callable[[int], Awaitable[None]]
+        self,
+        path: str,
+        user: User,
+        mode: int | None,
+        overwrite: bool,
+        pour_into: Callable[[int], Awaitable[None]],
+        attributes: Attributes | None = None,
     ) -> JsonObject:
         with self._users.acting_as(user):
             target = _Target.of(os.path.realpath(path))
@@ -115,6 +180,8 @@ class Files:
         try:
             await pour_into(fd)
             self._settle(fd, target, mode, in_place=temporary is None)
+            if attributes is not None:
+                attributes.put_on(fd)
             if temporary is not None:
                 with self._users.acting_as(user):
                     _put_in_place(temporary, target.path, overwrite)
@@ -143,12 +210,23 @@ class Files:
         if not in_place:
             os.fchmod(fd, mode)
 
-    def mkdir(self, path: str, user: User, mode: int | None) -> JsonObject:
+    def mkdir(self, path: str, user: User, mode: int | None, exist_ok: bool = True) -> JsonObject:
         with self._users.acting_as(user):
+            if not exist_ok and os.path.lexists(path):
+                raise AgentError(Kind.EXISTS, f"there is something already: {path}")
             if not os.path.isdir(path):
                 os.makedirs(path, exist_ok=True)
                 if mode is not None:
                     os.chmod(path, mode)
+            return self._entry(path, os.stat(path))
+
+    def change(self, path: str, user: User, mode: int | None, uid: int | None, gid: int | None) -> JsonObject:
+        """Of what a link points to."""
+        with self._users.acting_as(user):
+            if uid is not None or gid is not None:
+                os.chown(path, -1 if uid is None else uid, -1 if gid is None else gid)
+            if mode is not None:
+                os.chmod(path, mode)
             return self._entry(path, os.stat(path))
 
     async def remove(self, path: str, user: User) -> int:
@@ -170,12 +248,41 @@ class Files:
         await self._move_across(source, target, user)
         return self.stat(target, user, follow=False)
 
+    async def compose(self, sources: Sequence[str], target: str, user: User) -> JsonObject:
+        """One file out of others, one behind the other. It appears whole."""
+
+        def action() -> None:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            temporary = os.path.join(
+                os.path.dirname(target), f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_NEW}"
+            )
+            try:
+                with open(temporary, "xb") as joined:
+                    for source in sources:
+                        with io.FileIO(open_regular(source, os.O_RDONLY)) as file:
+                            shutil.copyfileobj(file, joined, 1024 * 1024)
+                os.chmod(temporary, DEFAULT_MODE)
+                os.rename(temporary, target)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(temporary)
+                raise
+
+        for source in sources:
+            with self._users.acting_as(user):
+                os.close(open_regular(source, os.O_RDONLY))
+        await in_child(self._users, self._reaper, user, action)
+        return self.stat(target, user)
+
     async def _move_across(self, source: str, target: str, user: User) -> None:
         """Between file systems a move is a copy, which may take long: a child does it."""
         await in_child(self._users, self._reaper, user, lambda: shutil.move(source, target))
 
-    def _entry(self, path: str, status: os.stat_result) -> JsonObject:
+    def _entry(self, path: str, status: os.stat_result, wanted: Wanted = PLAIN) -> JsonObject:
         kind = _TYPES.get(stat.S_IFMT(status.st_mode), "other")
+        more: JsonObject = {"leads_to": _end_of(path)} if wanted.links and kind == "symlink" else {}
+        if wanted.attributes and kind in ("file", "directory"):
+            more["attributes"] = _attributes(path, wanted.attributes)
         return {
             "name": os.path.basename(path) or "/",
             "path": path,
@@ -187,8 +294,34 @@ class Files:
             "user": self._users.user_name(status.st_uid),
             "group": self._users.group_name(status.st_gid),
             "modified_at": status.st_mtime,
+            "accessed_at": status.st_atime,
+            "changed_at": status.st_ctime,
             "target": os.readlink(path) if kind == "symlink" else None,
+            **more,
         }
+
+
+def _end_of(link: str) -> JsonObject | None:
+    """None: it leads nowhere."""
+    try:
+        status = os.stat(link)
+        return {
+            "path": os.path.realpath(link),
+            "type": _TYPES.get(stat.S_IFMT(status.st_mode), "other"),
+            "mode": stat.S_IMODE(status.st_mode),
+        }
+    except OSError:
+        return None
+
+
+def _attributes(path: str, prefix: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    with suppress(OSError):
+        for name in os.listxattr(path, follow_symlinks=False):
+            if name.startswith(prefix):
+                value = os.getxattr(path, name, follow_symlinks=False)
+                found[name[len(prefix) :]] = value.decode("utf-8", "replace")
+    return found
 
 
 class _Target(NamedTuple):
@@ -240,8 +373,9 @@ def _open_for_writing(target: _Target, user: User, switching: bool) -> tuple[int
     temporary = os.path.join(directory, f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{suffix}")
     try:
         return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), temporary
-    except PermissionError:
-        if old is None:
+    except OSError as error:
+        if old is None or not isinstance(error, PermissionError):
+            error.filename = target.path  # what was asked for, not how it is done
             raise
         return _open_in_place(target.path), None
 

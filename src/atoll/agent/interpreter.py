@@ -6,12 +6,14 @@ import asyncio
 import os
 import signal
 from contextlib import suppress
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 from atoll.wire import frames
 
 from .env import Env
 from .http_server import JsonObject, Stream
+from .kernels import Launch
 from .pipes import PipeReader, PipeWriter
 from .signals import signal_name
 
@@ -22,6 +24,22 @@ _LARGE_PREFIXES = (b'{"type":"result"', b'{"type":"display"', b'{"type":"error"'
 _DISPLAY = b'{"type":"display"'
 _TAKEN = frames.encode_json({"op": "taken"})
 _ENDS = frozenset(("ok", "error", "interrupted"))
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a context ends, told to the cell that runs in it."""
+
+    name: str
+    value: str
+
+    def to_wire(self) -> JsonObject:
+        text = f"{self.name}: {self.value}\n"
+        return {"type": "error", "name": self.name, "value": self.value, "traceback": text}
+
+
+RESTARTED: Final = Ending("ContextRestarting", "Context was restarted")
+REMOVED: Final = Ending("ContextDied", "the context was removed")
 
 
 class Owner(Protocol):
@@ -71,17 +89,29 @@ class Cell:
 
 
 class Interpreter:
-    """A living context process: its stream, its two pipes, its end (reported once through `on_death`)."""
+    """A living context process: its stream, its two pipes, its end (told once to its owner)."""
 
-    def __init__(self, stream_fd: int, stdout_fd: int, stderr_fd: int, owner: Owner, env: Env) -> None:
+    def __init__(
+        self, stream_fd: int, stdout_fd: int, stderr_fd: int, owner: Owner, env: Env, launch: Launch | None = None
+    ) -> None:
         self.pid = 0
         self.env = env
+        self.marks: Env = {}
+        """What it and its children carry besides."""
+        self.ahead = False
+        """It waits for its variables: the sandbox's were not known yet."""
+        self.launch = launch
+        """Of a kernel: Python itself takes cells from its birth on."""
+        self.ending: Ending | None = None
+        self.tidied: asyncio.Task[None] | None = None
+        """What it leaves on the disk is removed."""
         self.cell: Cell | None = None
         self.gone = asyncio.Event()
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._decoder = frames.FrameDecoder()
         self._exit_known = False
+        self._unexplained: asyncio.TimerHandle | None = None
         self._writer = PipeWriter(os.dup(stream_fd))
         self._stream = PipeReader(stream_fd, self._received, self._stream_ended)
         self._pipes = [
@@ -89,16 +119,22 @@ class Interpreter:
             PipeReader(stderr_fd, lambda data: self._output(frames.STDERR, data), _nothing),
         ]
 
-    async def execute(self, cell: Cell, request: JsonObject) -> None:
+    def born(self, env: Env) -> bytes:
+        """What has to precede the first request to one that was made ahead."""
+        self.ahead = False
+        self.env = env
+        return frames.encode_json({"op": "born", "env": {**env, **self.marks}})
+
+    async def execute(self, cell: Cell, request: JsonObject, before: bytes = b"") -> None:
         self.cell = cell
         if cell.stream is not None:
             cell.stream.on_writable = self._regulate
         try:
-            await self._writer.write(frames.encode_json(request))
+            await self._writer.write(before + frames.encode_json(request))
         except OSError:
             await self.gone.wait()
             if self.cell is cell:  # else its end was told as the cell's
-                cell.forward(death(None))
+                cell.forward(self._last_word(None))
                 self._cell_over("died")
         except asyncio.CancelledError:
             self.abandon()  # half a request is in the stream
@@ -115,6 +151,12 @@ class Interpreter:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(self.pid, signal.SIGINT)
 
+    def kill(self) -> None:
+        """It alone: what its cells started goes on."""
+        if not self.gone.is_set():
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
     def abandon(self) -> None:
         """Without its stream the process ends by itself; the caller also kills it."""
         self._writer.close()
@@ -126,6 +168,13 @@ class Interpreter:
         if self.cell is not None:
             self.cell.output(kind, data)
             self._regulate()
+        elif self.launch is not None and self.launch.pending:
+            self.launch.printed(data)
+
+    def close_pipes(self) -> None:
+        """For an interpreter whose children are to be gone too."""
+        for pipe in self._pipes:
+            pipe.close()
 
     def _regulate(self) -> None:
         slow = self.cell is not None and self.cell.stream is not None and not self.cell.stream.writable
@@ -141,7 +190,11 @@ class Interpreter:
 
     def _frame(self, frame: frames.Frame) -> None:
         cell = self.cell
-        if cell is None or frame.type != frames.JSON:
+        if frame.type != frames.JSON:
+            return
+        if cell is None:
+            if self.launch is not None and self.launch.pending and len(frame.payload) < _PARSED_BELOW:
+                self.launch.heard(frame.json())
             return
         for pipe in self._pipes:
             pipe.take_available()
@@ -176,20 +229,27 @@ class Interpreter:
 
     def _stream_ended(self) -> None:
         if not self._exit_known:
-            self._loop.call_later(EXIT_STATUS_WAIT_S, self._die, None)
+            self._unexplained = self._loop.call_later(EXIT_STATUS_WAIT_S, self._die, None)
 
     def _die(self, wait_status: int | None) -> None:
         if self.gone.is_set():
             return
         self.gone.set()
+        if self._unexplained is not None:
+            self._unexplained.cancel()
         for pipe in self._pipes:  # they stay open while something that a cell started still writes to them
             pipe.take_available()
         self._stream.close()
         self._writer.close()
+        if self.launch is not None and self.launch.pending:
+            self.launch.died(self._last_word(wait_status))
         if self.cell is not None and not self.cell.timed_out:
-            self.cell.forward(death(wait_status))
+            self.cell.forward(self._last_word(wait_status))
         self._owner.interpreter_gone(self)
         self._cell_over("died")
+
+    def _last_word(self, wait_status: int | None) -> JsonObject:
+        return death(wait_status) if self.ending is None else self.ending.to_wire()
 
 
 def death(wait_status: int | None) -> JsonObject:
@@ -202,7 +262,7 @@ def death(wait_status: int | None) -> JsonObject:
         value = f"the interpreter was ended by {signal_name(-code)}"
     else:
         value = f"the interpreter exited with code {code}"
-    return {"type": "error", "name": "ContextDied", "value": value, "traceback": f"ContextDied: {value}\n"}
+    return Ending("ContextDied", value).to_wire()
 
 
 def _nothing() -> None:

@@ -26,6 +26,7 @@ MAX_LISTENERS = 256
 MAX_TABLE = 4 * 1024 * 1024  # of /proc/net/tcp, whose length is the enemy's choice
 
 _LISTEN = "0A"
+_LOOPBACK = ("127.0.0.1", "::1")
 _SIOCGIFADDR = 0x8915
 _TABLES = (Path("/proc/self/net/tcp"), Path("/proc/self/net/tcp6"))
 
@@ -46,7 +47,7 @@ async def connect(port: int) -> socket.socket:
     """To whatever listens there, on any of the sandbox's own addresses."""
     for wait_s in WAITS_S:
         await asyncio.sleep(wait_s)
-        for address in chain(("127.0.0.1", "::1"), own_addresses()):
+        for address in chain(_LOOPBACK, own_addresses()):
             sock = await _try(address, port)
             if sock is not None:
                 return sock
@@ -93,6 +94,14 @@ def listeners(tables: Iterable[Path] = _TABLES) -> list[Listener]:
         with suppress(OSError), path.open("rb") as file:
             found.update(parse_table(file.read(MAX_TABLE).decode("ascii", "replace")))
     return sorted(found)[:MAX_LISTENERS]
+
+
+def is_service(listener: Listener) -> bool:
+    """Whether `connect` could ever reach it. Kernels listen elsewhere in 127/8, so that it never does."""
+    address = ipaddress.ip_address(listener.address)
+    if isinstance(address, ipaddress.IPv6Address):
+        address = address.ipv4_mapped or address
+    return not address.is_loopback or str(address) in _LOOPBACK
 
 
 def parse_table(text: str) -> Iterator[Listener]:

@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from . import golang
@@ -13,6 +14,7 @@ from .env import checked
 from .errors import AgentError, Kind, invalid
 
 MAX_ARGUMENTS = 65536
+MAX_TAG = 1024
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,16 @@ class Size:
         if not isinstance(data, dict):
             raise invalid("a terminal's size is an object with cols and rows")
         return cls(_side(data.get("cols", 80)), _side(data.get("rows", 24)))
+
+
+class Keep(StrEnum):
+    """What is kept of a program beyond its attachments."""
+
+    FULL = "full"
+    """Its record and its last output, for minutes after its end."""
+    BRIEF = "brief"
+    """Its record, for seconds after its end."""
+    NOTHING = "nothing"
 
 
 @dataclass(frozen=True)
@@ -41,7 +53,11 @@ class Spec:
     compile: str | None
     attach: bool
     kill_on_disconnect: bool
-    record: bool
+    keep: Keep
+    tag: str | None
+    make_cwd: bool
+    drain: bool
+    """Its end waits for everybody who holds its output open."""
 
     @classmethod
     def of(cls, body: Mapping[str, Any], workdir: str) -> Spec:
@@ -58,7 +74,10 @@ class Spec:
             compile=_compile(body.get("compile"), body.get("files")),
             attach=_flag(body, "attach", True),
             kill_on_disconnect=_flag(body, "kill_on_disconnect", False),
-            record=_flag(body, "record", True),
+            keep=_keep(body.get("record", True)),
+            tag=_tag(body.get("tag")),
+            make_cwd=_flag(body, "make_cwd", True),
+            drain=_flag(body, "drain", False),
         )
 
 
@@ -83,9 +102,9 @@ def _argv(value: object) -> list[str]:
 def _directory(value: object, workdir: str) -> str:
     if value is None:
         return workdir
-    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
-        raise invalid("cwd is an absolute path")
-    return os.path.normpath(value)
+    if not isinstance(value, str) or "\0" in value or not (value == "~" or value.startswith(("/", "~/"))):
+        raise invalid("cwd is an absolute path, or one that begins at home (~)")
+    return value
 
 
 def _files(value: object) -> dict[str, str] | None:
@@ -104,6 +123,23 @@ def _compile(value: object, files: object) -> str | None:
         return None
     if value != "go" or not isinstance(files, dict) or golang.SOURCE not in files:
         raise invalid(f"compile is 'go', with {golang.SOURCE} among files")
+    return value
+
+
+def _keep(value: object) -> Keep:
+    match value:
+        case True:
+            return Keep.FULL
+        case False:
+            return Keep.NOTHING
+        case "brief":
+            return Keep.BRIEF
+    raise invalid("record is true, false or 'brief'")
+
+
+def _tag(value: object) -> str | None:
+    if value is not None and (not isinstance(value, str) or len(value) > MAX_TAG):
+        raise invalid(f"tag is a text of at most {MAX_TAG} characters")
     return value
 
 

@@ -10,9 +10,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
+from urllib.parse import unquote
 
 from . import golang, system, trees
 from .env import Env, Environment
@@ -20,18 +21,22 @@ from .errors import AgentError, Kind, invalid, not_found
 from .http_server import Stream
 from .pipes import PipeReader, PipeWriter, set_window
 from .plumbing import LINEFLUSH, Plumbing, Streams, open_pipes, open_terminal, unbuffered
-from .process_spec import Size, Spec
+from .process_spec import Keep, Size, Spec
 from .programs import Programs
 from .reaper import Reaper
 from .rings import Ring
 from .signals import signal_name, signal_tree
 from .spawn import spawn
-from .users import User, Users
+from .users import User, Users, from_home
 
 GRACE_S = 0.2  # after the exit, for output that a background child still holds the pipe of
 KEEP_ENDED_S = 600
 KEEP_ENDED = 256
+KEEP_BRIEFLY_S = 30
+KEEP_BRIEFLY = 4096
 KEEP_ENDED_OUTPUT = 32 * 1024 * 1024  # of all ended records together; the oldest lose theirs first
+KEPT = {Keep.FULL: (KEEP_ENDED_S, KEEP_ENDED), Keep.BRIEF: (KEEP_BRIEFLY_S, KEEP_BRIEFLY)}
+"""Of ended ones: how long, and how many."""
 SCRATCH_PARENT = "/tmp"  # noqa: S108  the sandbox's own
 
 
@@ -60,14 +65,18 @@ class Process:
         self.started_at = time.time() - (asyncio.get_running_loop().time() - started)
         """Unix seconds; lengths are measured on the loop's clock."""
         self.ended_at: float | None = None
-        self.ring = Ring() if spec.record else None
+        self.ring = Ring() if spec.keep is Keep.FULL else None
         self.attachments: list[Attachment] = []
         self.stdin = None if plumbing.stdin is None else PipeWriter(plumbing.stdin)
         self.on_end: list[Callable[[], None]] = []
+        self.gone = asyncio.Event()
+        """The kernel has nothing of it any more; what it wrote may still be on its way."""
         self.ended = asyncio.Event()
         self.timed_out = False
+        self._cut_short = False
         self._loop = asyncio.get_running_loop()
         self._started = started
+        self._ended_on: float | None = None
         self._wait_status: int | None = None
         self._terminal = plumbing.terminal
         self._readers = [self._reader(kind, fd) for kind, fd in plumbing.readers]
@@ -87,6 +96,7 @@ class Process:
             "started_at": self.started_at,
             "ended_at": self.ended_at,
             "pty": self._terminal,
+            "tag": self.spec.tag,
         }
 
     @property
@@ -109,9 +119,14 @@ class Process:
     def duration_s(self) -> float:
         return max(0.0, (self.ended_at or time.time()) - self.started_at)
 
-    def attach(self, stream: Stream) -> Attachment:
+    @property
+    def is_recent(self) -> bool:
+        """It runs, or has ended so lately that its pid is still its name."""
+        return self._ended_on is None or self._loop.time() - self._ended_on <= KEEP_BRIEFLY_S
+
+    def attach(self, stream: Stream, from_now: bool = False) -> Attachment:
         """What the ring holds goes out first; no output comes between, because nothing here awaits."""
-        if self.ring is not None:
+        if self.ring is not None and not from_now:
             for kind, data in self.ring.segments():
                 stream.send(kind, data)
         attachment = Attachment(stream)
@@ -138,6 +153,11 @@ class Process:
         if not self.stdin.closed:
             set_window(self.stdin.fd, size.cols, size.rows)
 
+    def expect_input(self, terminal: bool) -> None:
+        """What a caller takes its input for."""
+        if terminal != self._terminal:
+            raise invalid("this process has a terminal" if self._terminal else "this process has no terminal")
+
     async def write_stdin(self, data: bytes) -> None:
         if self.stdin is None:
             raise invalid("this process was started without stdin")
@@ -156,10 +176,20 @@ class Process:
 
     def on_exit(self, wait_status: int) -> None:
         self._wait_status = wait_status
+        self.gone.set()
         if self._drained():
             self._finish()
-        else:
-            self._timers.append(self._loop.call_later(GRACE_S, self._grace_over))
+        elif not self.spec.drain or self._cut_short:
+            self._wait_a_little()
+
+    def cut_short(self) -> None:
+        """It is being ended: for output that others hold open nobody waits any more."""
+        self._cut_short = True
+        if self.exited and self.running:
+            self._wait_a_little()
+
+    def _wait_a_little(self) -> None:
+        self._timers.append(self._loop.call_later(GRACE_S, self._grace_over))
 
     def _reader(self, kind: bytes, fd: int) -> PipeReader:
         return PipeReader(fd, lambda data: self._output(kind, data), self._stream_ended)
@@ -189,7 +219,7 @@ class Process:
         if not self.running:
             return
         if any(not attachment.stream.writable for attachment in self.attachments):
-            self._timers.append(self._loop.call_later(GRACE_S, self._grace_over))
+            self._wait_a_little()
             return
         for reader in self._readers:
             reader.take_available()
@@ -199,7 +229,8 @@ class Process:
     def _finish(self) -> None:
         """A descendant may hold the pipes for long. They are emptied further, so that it does not die of SIGPIPE."""
         assert self._wait_status is not None
-        self.ended_at = self.started_at + (self._loop.time() - self._started)
+        self._ended_on = self._loop.time()
+        self.ended_at = self.started_at + (self._ended_on - self._started)
         self.status, self.exit_code, self.signal = outcome(self._wait_status, self.timed_out)
         for timer in self._timers:
             timer.cancel()
@@ -241,7 +272,7 @@ class ProcessTable:
         self._workdir = workdir
         self._lineflush = lineflush if os.path.exists(lineflush) else None
         self._processes: OrderedDict[str, Process] = OrderedDict()
-        self._ended: OrderedDict[str, Process] = OrderedDict()
+        self._ended: dict[Keep, OrderedDict[str, Process]] = {keep: OrderedDict() for keep in (Keep.FULL, Keep.BRIEF)}
         self._cleanups: set[asyncio.Task[None]] = set()
 
     def __iter__(self) -> Any:
@@ -256,15 +287,31 @@ class ProcessTable:
         """What was started to run, not to be typed into."""
         return sum(process.running and not process.interactive for process in self._processes.values())
 
-    def get(self, process_id: str) -> Process:
-        try:
-            return self._processes[process_id]
-        except KeyError:
-            raise not_found(f"no such process: {process_id}") from None
+    def get(self, name: str) -> Process:
+        """By id; by `pid:N` or `tag:TEXT` the newest of those that run or have ended in the last seconds."""
+        kind, _, value = name.partition(":")
+        match kind:
+            case "pid":
+                found = self._newest(lambda process: str(process.pid) == value)
+            case "tag":
+                found = self._newest(lambda process: process.spec.tag == unquote(value))
+            case _:
+                found = self._processes.get(name)
+        if found is None:
+            raise not_found(f"no such process: {name}")
+        return found
+
+    def _newest(self, is_meant: Callable[[Process], bool]) -> Process | None:
+        newest_first = reversed(self._processes.values())
+        return next((process for process in newest_first if process.is_recent and is_meant(process)), None)
 
     def start(self, spec: Spec) -> Process:
         user = self._users.lookup(spec.user)
-        ensure_directory(self._users, user, spec.cwd, self._workdir)
+        spec = replace(spec, cwd=os.path.normpath(from_home(spec.cwd, user)))
+        if spec.make_cwd:
+            ensure_directory(self._users, user, spec.cwd, self._workdir)
+        else:
+            expect_directory(self._users, user, spec.cwd)
         env = self._environment.for_program(user, spec.cwd, spec.env)
         scratch, argv = None, spec.argv
         if spec.files is not None:
@@ -286,6 +333,8 @@ class ProcessTable:
 
     def send_signal(self, process: Process, number: int, tree: bool) -> None:
         """Success on an ended one; what it left behind in the background is still reached by its mark."""
+        if number in (signal.SIGKILL, signal.SIGTERM):
+            process.cut_short()
         if tree:
             signal_tree(self._users, None if process.exited else process.pid, process.id, number)
         elif not process.exited:
@@ -333,32 +382,39 @@ class ProcessTable:
 
     def _time_is_up(self, process: Process) -> None:
         """A program that exited while a slow reader still takes its output was in time."""
-        if not process.exited:
+        if process.exited:
+            process.cut_short()
+        else:
             process.timed_out = True
             self.kill(process)
 
     def _ended_now(self, process: Process) -> None:
         self.failed_total += process.failed and not process.interactive
-        if not process.spec.record:
+        if process.spec.keep is Keep.NOTHING:
             self._processes.pop(process.id, None)
             return
-        self._ended[process.id] = process
-        asyncio.get_running_loop().call_later(KEEP_ENDED_S, self._forget, process.id)
-        while len(self._ended) > KEEP_ENDED:
-            self._forget(next(iter(self._ended)))
-        held = sum(ended.ring.size for ended in self._ended.values() if ended.ring is not None)
-        for ended in self._ended.values():
+        seconds, most = KEPT[process.spec.keep]
+        kept = self._ended[process.spec.keep]
+        kept[process.id] = process
+        asyncio.get_running_loop().call_later(seconds, self._forget, process)
+        while len(kept) > most:
+            self._forget(next(iter(kept.values())))
+        self._bound_output()
+
+    def _bound_output(self) -> None:
+        full = self._ended[Keep.FULL].values()
+        held = sum(ended.ring.size for ended in full if ended.ring is not None)
+        for ended in full:
             if held <= KEEP_ENDED_OUTPUT:
                 break
             if ended.ring is not None:
                 held -= ended.ring.size
                 ended.ring.clear()
 
-    def _forget(self, process_id: str) -> None:
-        process = self._ended.pop(process_id, None)
-        self._processes.pop(process_id, None)
-        if process is not None:
-            process.ring = None
+    def _forget(self, process: Process) -> None:
+        self._ended[process.spec.keep].pop(process.id, None)
+        self._processes.pop(process.id, None)
+        process.ring = None
 
     def _write_files(self, user: User, files: Mapping[str, str]) -> str:
         with self._users.acting_as(user):
@@ -385,6 +441,12 @@ class ProcessTable:
         task = asyncio.get_running_loop().create_task(remove())
         self._cleanups.add(task)
         task.add_done_callback(self._cleanups.discard)
+
+
+def expect_directory(users: Users, user: User, path: str) -> None:
+    with users.acting_as(user):
+        if not os.path.isdir(path):
+            raise invalid(f"cwd '{path}' does not exist")
 
 
 def ensure_directory(users: Users, user: User, path: str, workdir: str) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Awaitable, Callable
 
 from .errors import AgentError, Kind, not_found
-from .handlers import contexts, files, ports, processes, whole
+from .handlers import contexts, doors, files, ports, processes, whole
 from .http_server import Answer, Dispatch, Request
 from .services import Services
 
@@ -23,6 +23,7 @@ ROUTES: dict[tuple[str, str], Handler] = {
     ("PATCH", "/env"): whole.merge_env,
     ("PUT", "/trust"): whole.trust,
     ("DELETE", "/trust"): whole.distrust,
+    ("PUT", "/limits"): whole.set_limits,
     ("GET", "/activity"): whole.activity,
     ("GET", "/system/processes"): whole.system_processes,
     ("POST", "/processes"): processes.start,
@@ -44,11 +45,14 @@ ROUTES: dict[tuple[str, str], Handler] = {
     ("GET", "/files/content"): files.read,
     ("PUT", "/files/content"): files.write,
     ("POST", "/files/mkdir"): files.mkdir,
+    ("POST", "/files/compose"): files.compose,
+    ("PATCH", "/files/attributes"): files.change,
     ("DELETE", "/files"): files.remove,
     ("POST", "/files/move"): files.move,
     ("GET", "/files/watch"): files.watch,
     ("GET", "/ports"): ports.listing,
     ("POST", "/ports/{id}/connect"): ports.connect,
+    ("POST", "/doors/next"): doors.next_caller,
 }
 
 _FIXED = {key: handler for key, handler in ROUTES.items() if "{" not in key[1]}

@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from .env import Env
 from .errors import AgentError, Kind
@@ -19,6 +19,13 @@ MAX_PACKET = 64 * 1024
 MAX_INLINE_ENV = 32 * 1024  # a packet must fit the socket's buffer; a larger environment travels as a file
 
 OnExit = Callable[[int | None], None]
+
+
+class Kernel(NamedTuple):
+    """The fork is to be the bridge to a Jupyter kernel."""
+
+    language: str
+    directory: str
 
 
 class SeedLink:
@@ -33,17 +40,36 @@ class SeedLink:
         self.open = True
         self._loop.add_reader(sock.fileno(), self._readable)
 
-    async def fork(self, fork_id: str, user: User, cwd: str, env: Env, fds: list[int], on_exit: OnExit) -> int:
-        """`on_exit` gets the raw wait status, or None when the seed is gone and nobody knows it."""
+    async def fork(
+        self,
+        fork_id: str,
+        user: User,
+        cwd: str,
+        env: Env,
+        fds: list[int],
+        on_exit: OnExit,
+        kernel: Kernel | None = None,
+        ahead: bool = False,
+    ) -> int:
+        """`ahead`: the fork waits for its variables. `on_exit` gets the raw wait status, or None when the seed is gone
+        and nobody knows it."""
         if not self.open:
             raise AgentError(Kind.INTERNAL, "the sandbox's Python has ended")
         answer: asyncio.Future[int] = self._loop.create_future()
         self._forks[fork_id] = answer
         self._exits[fork_id] = on_exit
         try:
-            self._send(
-                {"op": "fork", "id": fork_id, "uid": user.uid, "gid": user.gid, "home": user.home, "cwd": cwd}, env, fds
-            )
+            request: dict[str, Any] = {
+                "op": "fork",
+                "id": fork_id,
+                "uid": user.uid,
+                "gid": user.gid,
+                "home": user.home,
+                "cwd": cwd,
+            }
+            if kernel is not None:
+                request["kernel"] = kernel._asdict()
+            self._send({**request, "ahead": ahead}, env, fds)
             async with asyncio.timeout(FORK_TIMEOUT_S):
                 return await answer
         except TimeoutError as error:

@@ -11,6 +11,7 @@ from typing import Any
 
 from .cache import Cache
 from .contexts import ContextTable
+from .doors import Doors
 from .env import Environment
 from .files import Files
 from .http_server import Counters
@@ -53,6 +54,7 @@ class Services:
     files: Files
     cache: Cache
     trust: TrustStore | None
+    doors: Doors
     counters: Counters
     started: float = field(default_factory=time.monotonic)
     streams: int = 0

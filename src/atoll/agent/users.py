@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import AgentError, Kind, invalid, not_found
+from .errors import AgentError, Kind, invalid
 
 DEFAULT_USER = "user"
 DEFAULT_UID = 1000
@@ -33,6 +33,11 @@ class User:
     groups: tuple[int, ...]
     home: str
     shell: str
+
+
+def from_home(path: str, user: User) -> str:
+    """`~` and `~/x` begin at the user's home; every other path is what it is."""
+    return user.home + path[1:] if path == "~" or path.startswith("~/") else path
 
 
 # What a template without these lines in /etc/passwd (busybox) still has.
@@ -65,7 +70,7 @@ class Users:
                 return self._user(fields)
         if name in _FALLBACK:
             return _FALLBACK[name]
-        raise not_found(f"no such user: {name}")
+        raise AgentError(Kind.NO_USER, f"no such user: {name}")
 
     def user_name(self, uid: int) -> str:
         return _name_of(self._passwd, uid)

@@ -27,7 +27,7 @@ READ_BYTES = 64 * 1024
 PAIR_WAIT_S = 0.02  # the two halves of a rename are queued one after the other, but may be read apart
 ANNOUNCED_S = 1.0
 
-IN_MODIFY, IN_MOVED_FROM, IN_MOVED_TO = 0x2, 0x40, 0x80
+IN_MODIFY, IN_ATTRIB, IN_MOVED_FROM, IN_MOVED_TO = 0x2, 0x4, 0x40, 0x80
 IN_CREATE, IN_DELETE, IN_DELETE_SELF = 0x100, 0x200, 0x400
 IN_Q_OVERFLOW, IN_IGNORED, IN_ISDIR = 0x4000, 0x8000, 0x40000000
 IN_ONLYDIR, IN_DONT_FOLLOW, IN_EXCL_UNLINK = 0x1000000, 0x2000000, 0x4000000
@@ -63,8 +63,16 @@ class Watch:
     """`emit` gets each event as the protocol's object; `pause` leaves events in the kernel's bounded queue."""
 
     def __init__(
-        self, users: Users, user: User, root: str, recursive: bool, emit: Callable[[JsonObject], None]
+        self,
+        users: Users,
+        user: User,
+        root: str,
+        recursive: bool,
+        emit: Callable[[JsonObject], None],
+        attributes: bool = False,
     ) -> None:
+        """`attributes`: changes of mode, owner and times as well."""
+        self._changes = _CHANGES | (IN_ATTRIB if attributes else 0)
         self._users = users
         self._user = user
         self._root = root
@@ -123,7 +131,7 @@ class Watch:
         if len(self._paths) >= MAX_DIRECTORIES:
             self._overflow()
             return errno.ENOSPC
-        flags = _CHANGES if follow else _CHANGES | IN_ONLYDIR | IN_DONT_FOLLOW
+        flags = self._changes if follow else self._changes | IN_ONLYDIR | IN_DONT_FOLLOW
         watch = _libc.inotify_add_watch(self._fd, os.fsencode(path), flags)
         if watch >= 0:
             self._paths[watch] = path
@@ -173,6 +181,8 @@ class Watch:
             self._tell("deleted", path, None, notice.is_directory)
         elif notice.mask & IN_MODIFY:
             self._tell("modified", path, None, notice.is_directory)
+        elif notice.mask & IN_ATTRIB and (notice.name or os.path.lexists(path)):  # its own end changes a count of links
+            self._tell("attributes", path, None, notice.is_directory)
 
     def _created(self, path: str, is_directory: bool) -> None:
         if path in self._announced:
@@ -207,7 +217,7 @@ class Watch:
             self._rename_watches(source, path)
         written = _written_by_us(source)
         if written is not None:
-            self._tell(written, path, None, False)
+            self._tell(written, path, None, False, whole=True)
         else:
             self._tell("renamed", path, source, notice.is_directory)
 
@@ -236,12 +246,14 @@ class Watch:
             self._forget(watch)
             _libc.inotify_rm_watch(self._fd, watch)
 
-    def _tell(self, event: str, path: str, source: str | None, is_directory: bool) -> None:
+    def _tell(self, event: str, path: str, source: str | None, is_directory: bool, whole: bool = False) -> None:
         """A program that writes in small pieces makes one event per batch, not one per piece."""
         if _written_by_us(path) is not None:
             return
         told: JsonObject = {"type": "event", "path": path, "event": event, "from": source, "is_directory": is_directory}
-        if event == "modified" and told == self._last:
+        if whole:
+            told["whole"] = True
+        if event in ("modified", "attributes") and told == self._last:
             return
         self._last = told
         self._emit(told)

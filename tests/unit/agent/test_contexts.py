@@ -138,7 +138,8 @@ async def test_default_is_made_on_first_use_and_kept(python_agent, seed):
     assert context.env["HOME"]
     await context.end()
     result = await executing
-    assert result.start == {"type": "start", "execution_count": 1, "context": "default", "spare": False}
+    which = {"context": "default", "language": "python", "spare": False}
+    assert result.start == {"type": "start", "execution_count": 1, **which}
     assert result.end.items() >= {"type": "end", "status": "ok", "execution_count": 1}.items()
     (record,) = (await python_agent.request("GET", "/contexts")).json()["contexts"]
     assert record["status"] == "idle"
@@ -528,3 +529,161 @@ async def test_a_seed_that_goes_away_ends_contexts_and_the_agent_lives(python_ag
 )
 def test_an_end_is_told_in_words(wait_status, text):
     assert text in death(wait_status)["value"]
+
+
+async def test_a_context_is_made_by_its_first_cell_when_the_caller_says_what_it_is_to_be(python_agent, seed):
+    make = {"language": " Python ", "cwd": str(python_agent.workdir / "sub"), "env": {"A": "1"}}
+    executing = asyncio.create_task(python_agent.execute("mine", "first", make=make))
+    context = await seed.fork()
+    assert (context.request["cwd"], context.env["A"]) == (make["cwd"], "1")
+    await context.receive()
+    await context.end()
+    assert (await executing).start["context"] == "mine"
+    executing = asyncio.create_task(python_agent.execute("mine", "second", make={"language": "bash"}))
+    assert (await context.receive())["code"] == "second"
+    await context.end()
+    await executing
+    (record,) = (await python_agent.request("GET", "/contexts")).json()["contexts"]
+    assert (record["id"], record["language"], record["cwd"]) == ("mine", "python", make["cwd"])
+
+
+@pytest.mark.parametrize(
+    "make", [1, {"language": ""}, {"language": 1}, {"language": "x" * 65}, {"language": "a\nb"}, {"cwd": "x"}]
+)
+async def test_a_malformed_make_is_invalid_and_makes_nothing(make, python_agent):
+    reply = await python_agent.request("POST", "/contexts/mine/execute", {"code": "1", "make": make})
+    assert reply.json()["kind"] == "invalid"
+    assert (await python_agent.request("GET", "/contexts")).json() == {"contexts": []}
+
+
+async def test_a_caller_says_whether_results_are_described(python_agent, seed):
+    executing, context, request = await running_cell(python_agent, seed, describe=True)
+    assert request["describe"] is True
+    await context.end()
+    await executing
+    executing = asyncio.create_task(python_agent.execute("default", "code"))
+    assert (await context.receive())["describe"] is False
+    await context.end()
+    await executing
+
+
+async def test_a_restart_tells_the_cell_that_runs(python_agent, seed):
+    executing, first, _ = await running_cell(python_agent, seed)
+    restarting = asyncio.create_task(python_agent.request("POST", "/contexts/default/restart"))
+    assert await first.signalled() == signal.SIGKILL
+    first.exit(signal.SIGKILL)
+    second = await seed.fork()
+    result = await executing
+    (error,) = result.objects
+    assert (error["name"], error["value"]) == ("ContextRestarting", "Context was restarted")
+    assert result.end["status"] == "died"
+    assert (await restarting).json()["context"]["pid"] == second.process.pid
+
+
+async def test_removing_tells_the_cell_that_runs_and_who_waits_for_a_turn(python_agent, seed):
+    executing, context, _ = await running_cell(python_agent, seed)
+    body = {"code": "second", "wait": True}
+    waiting = asyncio.create_task(python_agent.request("POST", "/contexts/default/execute", body))
+    await python_agent.request("GET", "/health")
+    deleting = asyncio.create_task(python_agent.request("DELETE", "/contexts/default"))
+    assert await context.signalled() == signal.SIGKILL
+    context.exit(signal.SIGKILL)
+    assert (await deleting).status == 200
+    assert (await executing).objects[0]["value"] == "the context was removed"
+    assert (await waiting).json()["kind"] == "not_found"
+    assert (await python_agent.request("GET", "/contexts")).json() == {"contexts": []}
+
+
+async def test_a_context_whose_maker_leaves_is_ended(python_agent, seed):
+    async with python_agent.connect() as connection:
+        await connection.send("POST", "/contexts", {"id": "mine"})
+        request, fds = await seed.receive()
+    await python_agent.request("GET", "/health")
+    context = FakeContext(seed, request, fds)
+    seed.send(op="forked", id=request["id"], pid=context.process.pid)
+    assert await context.signalled() == signal.SIGKILL
+    context.exit(signal.SIGKILL)
+    context.close()
+    assert (await python_agent.request("GET", "/contexts")).json() == {"contexts": []}
+
+
+async def starting_kernel(agent, seed, **spec):
+    """A cell for a bridge that has not said yet whether there is a kernel."""
+    executing = asyncio.create_task(agent.request("POST", "/contexts/k/execute", {"code": "code", **spec}))
+    return executing, await seed.fork()
+
+
+async def test_a_kernel_takes_cells_when_its_bridge_says_so(python_agent, seed):
+    executing = asyncio.create_task(python_agent.execute("k", "code", make={"language": "Bash"}))
+    context = await seed.fork()
+    kernel = context.request["kernel"]
+    assert kernel["language"] == "bash"
+    assert os.stat(kernel["directory"]).st_mode & 0o777 == 0o700
+    context.print(b"noise of a start")
+    await context.send(type="ready", env=True)
+    assert (await context.receive())["code"] == "code"
+    await context.send(type="ready", env=True)  # once more is nothing
+    await context.end()
+    result = await executing
+    assert (result.stdout, result.objects, result.end["status"]) == (b"", [], "ok")
+    (record,) = (await python_agent.request("GET", "/contexts")).json()["contexts"]
+    assert record["language"] == "bash"
+    deleting = asyncio.create_task(python_agent.request("DELETE", "/contexts/k"))
+    assert await context.signalled() == signal.SIGKILL
+    context.exit(signal.SIGKILL)
+    await deleting
+    assert not os.path.exists(kernel["directory"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [("unsupported", (501, "unsupported")), ("not_found", (500, "internal")), (None, (500, "internal"))],
+)
+async def test_a_kernel_that_is_not_there_is_refused_and_leaves_nothing(kind, told, python_agent, seed):
+    executing, context = await starting_kernel(python_agent, seed, make={"language": "julia"})
+    await context.send(type="refused", kind=kind, message="no kernel for julia")
+    reply = await executing
+    assert (reply.status, reply.json()["kind"], reply.json()["message"]) == (*told, "no kernel for julia")
+    assert await context.signalled() == signal.SIGKILL
+    context.exit(signal.SIGKILL)
+    assert (await python_agent.request("GET", "/contexts")).json() == {"contexts": []}
+
+
+async def test_a_kernel_that_does_not_start_says_its_last_words(python_agent, seed):
+    executing, context = await starting_kernel(python_agent, seed, make={"language": "java"})
+    context.print(b"x" * 4000 + b"no memory for the heap", to="stderr")
+    context.exit(1 << 8)
+    reply = (await executing).json()
+    assert reply["kind"] == "internal"
+    assert "exited with code 1" in reply["message"]
+    assert reply["message"].endswith("no memory for the heap")
+    assert len(reply["message"]) < 3000
+
+
+async def test_what_a_kernel_cannot_do_for_one_execution_is_refused(python_agent, seed):
+    executing, context = await starting_kernel(python_agent, seed, make={"language": "cobol"}, env={"A": "1"})
+    await context.send(type="ready", env=False)
+    reply = await executing
+    assert (reply.status, reply.json()["kind"]) == (501, "unsupported")
+    reply = await python_agent.request("POST", "/contexts/k/execute", {"code": "1", "cwd": str(python_agent.workdir)})
+    assert (reply.status, reply.json()["kind"]) == (400, "invalid")
+    await python_agent.request("PATCH", "/env", {"env": {"WIDE": "1"}})
+    executing = asyncio.create_task(python_agent.execute("k", "code"))
+    assert (await context.receive())["env"] == {}
+    await context.end()
+    await executing
+    deleting = asyncio.create_task(python_agent.request("DELETE", "/contexts/k"))
+    assert await context.signalled() == signal.SIGKILL
+    context.exit(signal.SIGKILL)
+    assert (await deleting).status == 200
+
+
+async def test_a_kernel_that_is_removed_while_it_starts_is_ended(python_agent, seed):
+    executing, context = await starting_kernel(python_agent, seed, make={"language": "r"})
+    await python_agent.request("GET", "/health")
+    deleting = asyncio.create_task(python_agent.request("DELETE", "/contexts/k"))
+    assert await context.signalled() == signal.SIGKILL
+    context.exit(signal.SIGKILL)
+    assert (await deleting).status == 200
+    assert "the context was removed" in (await executing).json()["message"]
+    assert not os.path.exists(context.request["kernel"]["directory"])

@@ -153,6 +153,13 @@ async def test_a_symlink_loop_is_invalid(agent, tmp_path):
     assert (await put(agent, tmp_path / "loop", b"")).status == 400
 
 
+async def test_a_file_that_cannot_be_made_is_named_as_it_was_asked_for(agent):
+    reply = await put(agent, Path("/proc/no-such-file"), b"data")
+    assert reply.status != 200
+    assert b"/proc/no-such-file" in reply.body
+    assert b".atoll-" not in reply.body
+
+
 async def test_without_overwrite_an_existing_file_stays(agent, tmp_path):
     assert (await put(agent, tmp_path / "f", b"first", overwrite="0")).status == 200
     reply = await put(agent, tmp_path / "f", b"second", overwrite="0")

@@ -88,6 +88,23 @@ TABLE = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when re
 """
 
 
+@pytest.mark.parametrize(
+    ("address", "reached"),
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("0.0.0.0", True),
+        ("::", True),
+        ("10.0.0.2", True),
+        ("::ffff:127.0.0.1", True),
+        ("127.0.0.2", False),
+        ("::ffff:127.64.0.1", False),
+    ],
+)
+def test_what_no_connection_reaches_is_no_service(address, reached):
+    assert ports.is_service(ports.Listener(80, address)) is reached
+
+
 def test_only_listeners_are_read_from_the_table():
     assert list(ports.parse_table(TABLE)) == [ports.Listener(8080, "127.0.0.1"), ports.Listener(80, "::1")]
 

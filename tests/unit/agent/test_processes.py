@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from atoll.agent import processes
+from atoll.agent.env import Environment
 from atoll.agent.errors import AgentError
 from atoll.agent.plumbing import unbuffered
-from atoll.agent.process_spec import Spec, timeout
-from atoll.agent.processes import Status, outcome
+from atoll.agent.process_spec import Keep, Spec, timeout
+from atoll.agent.processes import ProcessTable, Status, outcome
 from atoll.agent.signals import signal_number
+from atoll.agent.users import Users
 
 gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 
@@ -94,6 +97,12 @@ async def test_a_program_that_cannot_be_started_is_an_error_before_any_stream(ag
         {"argv": ["true"], "files": {"a//b": ""}},
         {"argv": ["true"], "attach": "yes"},
         {"argv": ["true"], "user": 1000},
+        {"argv": ["true"], "cwd": "~user"},
+        {"argv": ["true"], "record": "long"},
+        {"argv": ["true"], "record": 1.5},
+        {"argv": ["true"], "tag": 1},
+        {"argv": ["true"], "tag": "x" * 1025},
+        {"argv": ["true"], "drain": 1},
     ],
 )
 def test_a_malformed_specification_is_invalid(spec):
@@ -193,6 +202,15 @@ async def test_a_double_forked_daemon_is_reached_by_its_mark(agent):
     reply = await agent.request("POST", f"/processes/{process_id}/signal", {"signal": "SIGKILL"})
     assert reply.json()["process"]["status"] == "exited"
     await gone(pid)
+
+
+async def test_who_is_told_that_it_was_killed_finds_it_gone(agent):
+    """Not even its remains: nobody has to look twice."""
+    for _ in range(20):
+        reply = await agent.request("POST", "/processes", {"argv": ["sleep", "1000"], "attach": False})
+        process = reply.json()["process"]
+        await agent.request("POST", f"/processes/{process['id']}/signal", {"signal": "SIGKILL"})
+        assert not os.path.exists(f"/proc/{process['pid']}")
 
 
 async def test_a_background_child_may_go_on_printing_after_the_end(agent):
@@ -503,3 +521,134 @@ def c_program(tmp_path):
         return str(target)
 
     return build
+
+
+async def test_with_drain_the_end_waits_for_who_holds_the_output(agent):
+    body = {"argv": ["sh", "-c", "(sleep 0.5; echo late) & echo early"], "drain": True}
+    async with agent.stream("POST", "/processes", body) as stream:
+        await stream.next_json()
+        *output, end = await stream.rest()
+    assert b"".join(frame.payload for frame in output) == b"early\nlate\n"
+    assert end.json()["duration_s"] >= 0.5
+
+
+@pytest.mark.parametrize("signal", ["SIGKILL", "SIGTERM"])
+async def test_with_drain_nobody_waits_for_the_output_of_what_is_ended(agent, signal):
+    # What holds the output is no child any more and has lost the mark, so that no signal reaches it.
+    script = "env -i setsid sh -c 'echo $$; exec sleep 1000' & wait"
+    async with agent.stream("POST", "/processes", {"argv": ["bash", "-c", script], "drain": True}) as stream:
+        process_id = (await stream.next_json())["process"]["id"]
+        holder = int(await stream.until(b"\n"))
+        await agent.request("POST", f"/processes/{process_id}/signal", {"signal": signal, "tree": False})
+        end = (await stream.rest())[-1].json()["process"]
+    os.kill(holder, 9)
+    assert (end["status"], end["signal"]) == ("killed", signal)
+
+
+async def test_with_drain_the_time_limit_ends_the_wait_too(agent):
+    body = {"argv": ["sh", "-c", "sleep 1000 & echo $!"], "drain": True, "timeout_s": 0.3}
+    async with agent.stream("POST", "/processes", body) as stream:
+        await stream.next_json()
+        holder = int(await stream.until(b"\n"))
+        end = (await stream.rest())[-1].json()["process"]
+    os.kill(holder, 9)
+    assert (end["status"], end["exit_code"]) == ("exited", 0)
+
+
+async def test_a_process_is_named_by_its_pid_or_its_tag(agent):
+    body = {"argv": ["cat"], "stdin": True, "attach": False, "record": "brief", "tag": "a/b ü", "env": {"A": "b"}}
+    record = (await agent.request("POST", "/processes", body)).json()["process"]
+    assert record["tag"] == "a/b ü"
+    for name in (f"pid:{record['pid']}", "tag:a%252Fb%2520%25C3%25BC"):
+        assert (await agent.request("GET", f"/processes/{name}")).json()["process"]["id"] == record["id"]
+    listed = (await agent.request("GET", "/processes", query={"env": "1"})).json()["processes"]
+    assert [each["env"] for each in listed if each["id"] == record["id"]] == [{"A": "b"}]
+    assert (await agent.request("DELETE", f"/processes/pid:{record['pid']}/stdin")).status == 200
+    ended = (await agent.request("GET", f"/processes/pid:{record['pid']}", query={"wait": "1"})).json()
+    assert (ended["process"]["status"], ended["stdout"]) == ("exited", "")
+    for name in ("pid:999999", "pid:", "tag:other", "other:x"):
+        assert (await agent.request("GET", f"/processes/{name}")).status == 404
+
+
+async def test_one_who_comes_late_may_hear_only_what_is_new(agent):
+    body = {"argv": ["sh", "-c", "echo old; read x; echo new"], "stdin": True, "attach": False}
+    process_id = (await agent.request("POST", "/processes", body)).json()["process"]["id"]
+    async with agent.stream("GET", f"/processes/{process_id}/attach") as first:
+        await first.next_json()
+        assert await first.until(b"\n") == b"old\n"
+        async with agent.stream("GET", f"/processes/{process_id}/attach", query={"from": "now"}) as second:
+            await second.next_json()
+            await agent.request("POST", f"/processes/{process_id}/stdin", b"\n")
+            assert await second.until(b"\n") == b"new\n"
+            assert (await second.rest())[-1].json()["process"]["status"] == "exited"
+
+
+class Reaping:
+    """Of a table in this process: who ends is told by hand."""
+
+    def __init__(self):
+        self.watched = {}
+
+    def watch(self, pid, on_exit):
+        self.watched[pid] = on_exit
+
+    def reap(self, process):
+        self.watched.pop(process.pid)(os.waitpid(process.pid, 0)[1])
+
+
+async def ended_briefly(reaping, tmp_path):
+    users = Users(False)
+    table = ProcessTable(users, Environment(users.lookup(), str(tmp_path), {}), reaping, str(tmp_path))
+    started = [table.start(Spec.of({"argv": ["true"], "record": "brief"}, str(tmp_path))) for _ in range(2)]
+    for process in started:
+        reaping.reap(process)
+        await process.ended.wait()
+    return table, started
+
+
+async def test_brief_records_are_few(tmp_path, monkeypatch):
+    monkeypatch.setitem(processes.KEPT, Keep.BRIEF, (30, 1))
+    table, (first, second) = await ended_briefly(Reaping(), tmp_path)
+    assert table.get(second.id) is table.get(f"pid:{second.pid}") is second
+    with pytest.raises(AgentError):
+        table.get(first.id)
+
+
+async def test_brief_records_are_forgotten(tmp_path, monkeypatch):
+    monkeypatch.setitem(processes.KEPT, Keep.BRIEF, (0, 100))
+    table, _ = await ended_briefly(Reaping(), tmp_path)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert list(table) == []
+
+
+async def test_a_pid_is_no_name_for_what_ended_long_ago(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "KEEP_BRIEFLY_S", -1)
+    table, (first, _) = await ended_briefly(Reaping(), tmp_path)
+    assert table.get(first.id) is first
+    with pytest.raises(AgentError):
+        table.get(f"pid:{first.pid}")
+
+
+async def test_input_of_the_wrong_kind_is_refused(agent):
+    body = {"argv": ["cat"], "stdin": True, "attach": False}
+    process_id = (await agent.request("POST", "/processes", body)).json()["process"]["id"]
+    for kind, status in (("terminal", 400), ("other", 400), ("pipe", 200)):
+        reply = await agent.request("POST", f"/processes/{process_id}/stdin", b"x", query={"to": kind})
+        assert reply.status == status
+    assert (await agent.request("DELETE", f"/processes/{process_id}/stdin", query={"to": "pipe"})).status == 200
+    shown = (await agent.request("GET", f"/processes/{process_id}", query={"wait": "1"})).json()
+    assert shown["stdout"] == "x"
+
+
+async def test_a_directory_that_is_missing_is_made_or_refused(agent):
+    missing = str(agent.workdir / "not" / "there")
+    reply = await agent.request("POST", "/processes", {"argv": ["true"], "cwd": missing, "make_cwd": False})
+    assert (reply.status, reply.json()) == (400, {"kind": "invalid", "message": f"cwd '{missing}' does not exist"})
+    assert (await agent.run("pwd", cwd=missing)).stdout.decode().strip() == missing
+
+
+async def test_a_directory_may_begin_at_home(agent):
+    home = (await agent.run("sh", "-c", "echo $HOME")).stdout.decode().strip()
+    assert (await agent.run("pwd", cwd="~")).stdout.decode().strip() == home
+    assert (await agent.run("pwd", cwd="~/..", make_cwd=False)).stdout.decode().strip() == os.path.dirname(home)

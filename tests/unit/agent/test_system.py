@@ -68,6 +68,14 @@ async def test_the_processes_of_the_system_are_listed(agent):
     await agent.request("POST", f"/processes/{record['id']}/signal", {"signal": "SIGKILL"})
 
 
+async def test_the_figures_follow_a_limit_that_was_changed(start_agent):
+    agent = start_agent(memory_limit_bytes=1 << 30)
+    assert (await agent.request("PUT", "/limits", {"memory_bytes": 3 << 30})).status == 200
+    assert (await agent.request("GET", "/system")).json()["memory_limit_bytes"] == 3 << 30
+    for wrong in ({}, {"memory_bytes": "1"}, {"memory_bytes": True}, {"memory_bytes": 0}):
+        assert (await agent.request("PUT", "/limits", wrong)).status == 400
+
+
 async def test_stats_and_activity(start_agent):
     agent = start_agent()
     stats = (await agent.request("GET", "/stats")).json()

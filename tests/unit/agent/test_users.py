@@ -39,7 +39,7 @@ def test_empty_home_and_shell_have_values(etc):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("nobody-here", "not_found"), ("", "invalid"), (7, "invalid"), ("broken", "internal"), ("unchanged", "internal")],
+    [("nobody-here", "no_user"), ("", "invalid"), (7, "invalid"), ("broken", "internal"), ("unchanged", "internal")],
 )
 def test_unknown_users_are_errors(etc, name, kind):
     with pytest.raises(AgentError) as error:

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import struct
 from contextlib import asynccontextmanager
 
-from atoll.agent.watch import IN_CREATE, IN_ISDIR, Notice, parse_notices
+from atoll.agent.users import User, Users
+from atoll.agent.watch import IN_CREATE, IN_ISDIR, Notice, Watch, parse_notices
 
 
 @asynccontextmanager
-async def watching(agent, path, recursive: bool = True):
-    query = {"path": str(path), "recursive": "1" if recursive else "0"}
+async def watching(agent, path, recursive: bool = True, attributes: bool = False):
+    query = {"path": str(path), "recursive": "1" if recursive else "0", "attributes": "1" if attributes else "0"}
     async with agent.stream("GET", "/files/watch", query=query) as stream:
         assert await stream.next_json() == {"type": "ready"}
         yield stream
@@ -40,6 +42,26 @@ async def test_changes_are_told(agent, tmp_path):
         assert seen[0] == (f"{tmp_path}/new", "created")
         (tmp_path / "f").unlink()
         assert await events_until(stream, tmp_path / "f", "deleted")
+
+
+async def test_a_change_of_mode_is_told_though_the_file_is_gone_meanwhile(tmp_path):
+    (tmp_path / "f").write_text("")
+    told: asyncio.Queue[dict[str, object]] = asyncio.Queue()
+    me = User("me", os.getuid(), os.getgid(), (), "/", "/bin/sh")
+    watch = Watch(Users(switching=False), me, str(tmp_path), False, told.put_nowait, attributes=True)
+    await watch.start()
+    (tmp_path / "f").chmod(0o600)
+    (tmp_path / "f").unlink()
+    assert [(await told.get())["event"] for _ in range(2)] == ["attributes", "deleted"]
+    watch.close()
+
+
+async def test_the_end_of_a_watched_directory_is_no_change_of_its_attributes(agent, tmp_path):
+    (tmp_path / "d").mkdir()
+    async with watching(agent, tmp_path, attributes=True) as stream:
+        (tmp_path / "d").rmdir()
+        seen = await events_until(stream, tmp_path / "d", "deleted")
+    assert [event for _, event in seen] == ["deleted"]
 
 
 async def test_a_rename_tells_both_names(agent, tmp_path):

@@ -65,8 +65,8 @@ class Context:
         self.pipes = {stdout: "stdout", stderr: "stderr"}
         self._decoder = frames.FrameDecoder()
 
-    def start(self, code: str, env: dict | None = None, cwd: str | None = None) -> None:
-        self.stream.sendall(frames.encode_json({"op": "execute", "code": code, "env": env or {}, "cwd": cwd}))
+    def start(self, code: str, env: dict | None = None, cwd: str | None = None, **more: object) -> None:
+        self.stream.sendall(frames.encode_json({"op": "execute", "code": code, "env": env or {}, "cwd": cwd, **more}))
 
     def finish(self, until: Callable[[Outcome], bool] | None = None, outcome: Outcome | None = None) -> Outcome:
         """Read until the cell ends, the context dies, or `until` holds."""
@@ -84,8 +84,8 @@ class Context:
                 break
         return outcome
 
-    def run(self, code: str, env: dict | None = None, cwd: str | None = None) -> Outcome:
-        self.start(code, env, cwd)
+    def run(self, code: str, env: dict | None = None, cwd: str | None = None, **more: object) -> Outcome:
+        self.start(code, env, cwd, **more)
         return self.finish()
 
     def until_prints(self, text: str, outcome: Outcome | None = None) -> Outcome:

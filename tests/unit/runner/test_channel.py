@@ -64,6 +64,14 @@ def test_nothing_is_published_outside_a_cell(pair):
     assert [one["type"] for one in sent(theirs)] == ["display", "end"]
 
 
+def test_bundle_of_more_values_than_the_edge_reads_loses_those_above(monkeypatch):
+    monkeypatch.setattr(module, "MAX_VALUES", 100)
+    data = {"a/json": [1] * 60, "text/html": "[1]," * 100, "b/json": {"x": [2] * 60}, "c/json": [3] * 30}
+    found = json.loads(encode_bundle("display", data, {}))
+    assert found["data"].pop("text/plain") == "[b/json left out: 127 bytes, above the limit]"
+    assert found["data"] == {name: data[name] for name in ("a/json", "text/html", "c/json")}
+
+
 def test_bundle_above_the_total_loses_what_does_not_fit(monkeypatch):
     monkeypatch.setattr(module, "MAX_BUNDLE", 100)
     found = json.loads(encode_bundle("display", {"text/html": "x" * 60, "text/latex": "y" * 60}, {}))

@@ -87,27 +87,6 @@ def test_signals_are_pythons_defaults(context):
     assert context.run(code).text == "[True, True]"
 
 
-def test_random_differs_between_contexts(seed):
-    found = []
-    for _ in range(2):
-        context = seed.fork()
-        found.append(context.run("import random, uuid\n(random.random(), uuid.uuid4().hex)").text)
-        context.close()
-        seed.exit_of(context.pid)
-    assert found[0] != found[1]
-
-
-def test_numpy_random_differs_between_contexts(science_seed):
-    code = "import numpy as np\n(np.random.rand(), np.random.default_rng().random())"
-    found = []
-    for _ in range(2):
-        context = science_seed.fork()
-        found.append(context.run(code).text)
-        context.close()
-        science_seed.exit_of(context.pid)
-    assert found[0] != found[1]
-
-
 def test_contexts_share_nothing(seed):
     one, two = seed.fork(), seed.fork()
     one.run("import sys\nx = 1\nsys.marker = 1")

@@ -27,6 +27,12 @@ def test_stack_is_warm_single_threaded_and_leaves_nothing_behind():
     assert probe(["numpy", "pandas", "matplotlib.pyplot"], left) == "() 1 True []"
 
 
+def test_no_file_stays_open():
+    """A fork closes it, and what opens at that descriptor next would be closed or read in its place."""
+    files = "[fd for fd in range(3, 100) if os.path.isfile(f'/proc/self/fd/{fd}')]"
+    assert probe(["numpy", "pandas", "matplotlib.pyplot"], files) == "() 1 True []"
+
+
 def test_module_that_fails_is_told_and_does_not_stop_the_rest():
     found = probe(["no_such_module", "json"], "'json' in sys.modules")
     assert found == "(\"import no_such_module: ModuleNotFoundError: No module named 'no_such_module'\",) 1 True True"

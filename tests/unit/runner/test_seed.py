@@ -5,6 +5,8 @@ import tempfile
 
 import pytest
 
+from atoll.wire import frames
+
 from .conftest import WITHOUT_IPYTHON, Seed  # type: ignore[import-not-found]
 
 
@@ -19,6 +21,8 @@ from .conftest import WITHOUT_IPYTHON, Seed  # type: ignore[import-not-found]
         ({"op": "fork", "id": "x", "uid": -1, "gid": 0}, "not a user"),
         ({"op": "fork", "id": "x", "uid": True, "gid": 0}, "not a user"),
         ({"op": "fork", "id": "x", "uid": 0, "gid": 0, "env": [1]}, "malformed"),
+        ({"op": "fork", "id": "x", "uid": 0, "gid": 0, "kernel": "bash"}, "malformed kernel"),
+        ({"op": "fork", "id": "x", "uid": 0, "gid": 0, "kernel": {"language": "bash"}}, "malformed kernel"),
     ],
 )
 def test_bad_request_is_refused_and_the_seed_goes_on(plain_seed, request_, message):
@@ -94,3 +98,11 @@ def test_seed_of_the_command_line_names_modules_that_are_missing(capfd):
     seed.exit_of(context.pid)
     assert seed.close() == 0
     assert "import no_such_module: ModuleNotFoundError" in capfd.readouterr().err
+
+
+def test_one_made_ahead_waits_for_its_variables_and_keeps_them(plain_seed):
+    context = plain_seed.fork(env={"HOME": "/", "OLD": "1"}, ahead=True)
+    context.stream.sendall(frames.encode_json({"op": "born", "env": {"HOME": "/", "NEW": "2"}}))
+    assert context.run("import os\nos.environ.get('OLD'), os.environ.get('NEW')").text == "(None, '2')"
+    context.close()
+    plain_seed.exit_of(context.pid)

@@ -8,8 +8,11 @@ from atoll.agent.services import Services
 
 
 async def listing(services: Services, request: Request) -> JsonObject:
-    del services, request
-    return {"ports": [{"port": each.port, "address": each.address} for each in ports.listeners()]}
+    """Of programs: the agent's own are no programs'."""
+    del request
+    reachable = filter(ports.is_service, ports.listeners())
+    theirs = [each for each in reachable if not services.doors.owns(each.port, each.address)]
+    return {"ports": [{"port": each.port, "address": each.address} for each in theirs]}
 
 
 async def connect(services: Services, request: Request) -> Descriptor:

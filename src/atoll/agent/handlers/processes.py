@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+from contextlib import suppress
 
 from atoll.agent.errors import invalid
 from atoll.agent.http_server import JsonObject, Request
@@ -12,6 +14,7 @@ from atoll.agent.services import Services
 from atoll.agent.signals import signal_number
 
 MAX_LISTED_OUTPUT = 64 * 1024  # of each stream of each process in a list
+KILLED_WITHIN_S = 1.0  # unless the kernel itself holds it
 
 
 async def start(services: Services, request: Request) -> JsonObject | None:
@@ -29,6 +32,8 @@ async def start(services: Services, request: Request) -> JsonObject | None:
 
 
 async def listing(services: Services, request: Request) -> JsonObject:
+    if request.query.get("env", "0") != "0":
+        return {"processes": [process.record() | {"env": process.spec.env} for process in services.processes]}
     if "output" not in request.query:
         return {"processes": [process.record() for process in services.processes]}
     last = _byte_count(request.query["output"])
@@ -44,7 +49,7 @@ async def show(services: Services, request: Request) -> JsonObject:
 
 
 async def attach(services: Services, request: Request) -> None:
-    await _follow(services, _named(services, request), request)
+    await _follow(services, _named(services, request), request, from_now=request.query.get("from") == "now")
 
 
 async def send_signal(services: Services, request: Request) -> JsonObject:
@@ -52,19 +57,25 @@ async def send_signal(services: Services, request: Request) -> JsonObject:
     tree = body.get("tree", True)
     if not isinstance(tree, bool):
         raise invalid("tree is true or false")
-    services.processes.send_signal(process, signal_number(body.get("signal", "SIGTERM")), tree)
-    return {"process": process.record()}
+    number = signal_number(body.get("signal", "SIGTERM"))
+    services.processes.send_signal(process, number, tree)
+    found = process.record()  # as the signal has met it
+    if number == signal.SIGKILL:  # who looks for it after the answer shall not find it
+        with suppress(TimeoutError):
+            async with asyncio.timeout(KILLED_WITHIN_S):
+                await process.gone.wait()
+    return {"process": found}
 
 
 async def write_stdin(services: Services, request: Request) -> JsonObject:
-    process = _named(services, request)
+    process = _expecting_input(services, request)
     async for data in request.body():
         await process.write_stdin(data)
     return {}
 
 
 async def close_stdin(services: Services, request: Request) -> JsonObject:
-    await _named(services, request).close_stdin()
+    await _expecting_input(services, request).close_stdin()
     return {}
 
 
@@ -91,10 +102,22 @@ def _named(services: Services, request: Request) -> Process:
     return services.processes.get(request.parameters["id"])
 
 
-async def _follow(services: Services, process: Process, request: Request) -> None:
+def _expecting_input(services: Services, request: Request) -> Process:
+    process = _named(services, request)
+    match request.query.get("to"):
+        case "pipe" | "terminal" as kind:
+            process.expect_input(kind == "terminal")
+        case None:
+            pass
+        case _:
+            raise invalid("to is pipe or terminal")
+    return process
+
+
+async def _follow(services: Services, process: Process, request: Request, from_now: bool = False) -> None:
     stream = request.start_stream()
     stream.send_json({"type": "start", "process": process.record()})
-    attachment = process.attach(stream)
+    attachment = process.attach(stream, from_now)
     try:
         with services.open_stream():
             await attachment.done

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from atoll import __version__
 from atoll.agent import system
@@ -32,7 +32,7 @@ async def stats(services: Services, request: Request) -> JsonObject:
         "cpu_seconds": system.cpu_seconds(table),
         "memory_bytes": system.memory_bytes(table, services.users),
         "memory_limit_bytes": services.config.memory_limit_bytes,
-        "processes": len(system.started_in_sandbox(table, services.own_pid)),
+        "processes": len(_somebodys(services, table)),
         "open_files": system.open_files(services.own_pid),
         "disk_total_bytes": disk.f_blocks * disk.f_frsize,
         "disk_free_bytes": disk.f_bavail * disk.f_frsize,
@@ -127,13 +127,22 @@ def _trust_store(services: Services) -> TrustStore:
     return services.trust
 
 
+async def set_limits(services: Services, request: Request) -> JsonObject:
+    """The kernel enforces them from outside; this is what the figures say from now on."""
+    memory = (await request.json()).get("memory_bytes")
+    if not isinstance(memory, int) or isinstance(memory, bool) or memory <= 0:
+        raise AgentError(Kind.INVALID, "memory_bytes is a number")
+    services.config = replace(services.config, memory_limit_bytes=memory)
+    return {}
+
+
 async def activity(services: Services, request: Request) -> JsonObject:
     """As PID 1, whatever lives in the sandbox and is no idle interpreter was started by a call, daemons included."""
     del request
     running = services.processes.running
     if services.own_pid == 1:
         idle = services.contexts.pids()
-        inside = system.started_in_sandbox(system.read_processes(), services.own_pid)
+        inside = _somebodys(services, system.read_processes())
         running = sum(stat.alive and stat.pid not in idle for stat in inside)
     return {"live": running + services.contexts.busy + services.streams}
 
@@ -141,5 +150,11 @@ async def activity(services: Services, request: Request) -> JsonObject:
 async def system_processes(services: Services, request: Request) -> JsonObject:
     del request
     uptime_s = system.uptime_s()
-    shown = system.started_in_sandbox(system.read_processes(), services.own_pid)
+    shown = _somebodys(services, system.read_processes())
     return {"processes": [system.process_row(stat, services.users, uptime_s) for stat in shown]}
+
+
+def _somebodys(services: Services, table: dict[int, system.ProcStat]) -> list[system.ProcStat]:
+    """Not the interpreter that waits for a first cell."""
+    inside = system.started_in_sandbox(table, services.own_pid)
+    return [stat for stat in inside if stat.pid != services.contexts.waiting]

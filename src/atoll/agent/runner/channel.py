@@ -12,12 +12,13 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from atoll.wire import frames
+from atoll.wire import frames, json_in
 
 from .interrupts import Interrupts
 
 MAX_VALUE = 32 * 1024 * 1024  # one rich value, as JSON text
 MAX_BUNDLE = 60 * 1024 * 1024  # all of one object; leaves room below frames.MAX_PAYLOAD
+MAX_VALUES = 400_000  # numbers, texts and the like in JSON of one object; the edge reads 500,000 and no more
 MAX_METADATA = 64 * 1024
 MAX_ERROR_VALUE = 64 * 1024
 MAX_TEXT = 1024 * 1024
@@ -46,6 +47,10 @@ class Channel:
 
     def has_request(self) -> bool:
         return bool(self._requests)
+
+    def hear(self) -> bool:
+        """Take what has arrived; False at the end of the stream."""
+        return self._hear_whole()
 
     def receive(self) -> Message | None:
         """The next request; None when the agent is gone or does not speak frames."""
@@ -162,7 +167,7 @@ def encode_bundle(kind: str, data: Mapping[str, Any], metadata: Mapping[str, Any
 def _encode_values(data: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, int]]:
     encoded: dict[str, str] = {}
     refused: dict[str, int] = {}
-    total = 0
+    total, structures = 0, b""
     for mime, value in data.items():
         if not isinstance(mime, str) or len(mime) > 200:
             continue
@@ -170,6 +175,12 @@ def _encode_values(data: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, i
         if len(text) > MAX_VALUE or total + len(text) > MAX_BUNDLE:
             refused[mime] = len(text)
             continue
+        if not isinstance(value, str):
+            grown = b"%s,%s" % (structures, text.encode())
+            if json_in.has_more(grown, MAX_VALUES):
+                refused[mime] = len(text)
+                continue
+            structures = grown
         encoded[mime] = text
         total += len(text)
     return encoded, refused

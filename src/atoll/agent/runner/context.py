@@ -4,6 +4,9 @@
 `cwd` of a request is entered when it differs from the one requested *before*, not from where the program
 is: so an `os.chdir` of the program lasts as long as the caller keeps naming the same directory. It is not
 put back afterwards.
+
+One that is made ahead is the user's only with its first request, which holds the variables of its life: until then it
+is root's, so that nothing of the user's can end it.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import select
 import signal
 import site
 import socket
@@ -19,10 +23,11 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
-from . import display, stdio, tracebacks
+from . import display, pages, reseed, stdio, tracebacks
+from . import kernel as bridge
 from .cells import Cells
 from .channel import Channel
 from .interrupts import Interrupts
@@ -42,13 +47,28 @@ class Identity:
     env: dict[str, str] = field(default_factory=dict)
 
 
-def run(identity: Identity, stream: int, output: int, error: int) -> NoReturn:
+@dataclass(frozen=True)
+class Kernel:
+    """What a context that runs no cells itself is the bridge to."""
+
+    language: str
+    directory: str
+
+
+def run(
+    identity: Identity, stream: int, output: int, error: int, kernel: Kernel | None = None, ahead: bool = False
+) -> NoReturn:
     """Never returns and never falls back into the seed's code."""
     try:
         _take_descriptors(stream, output, error)
-        become(identity)
+        if not ahead:
+            become(identity)
         stdio.install()
-        serve(socket.socket(fileno=STREAM), identity.cwd)
+        ours = socket.socket(fileno=STREAM)
+        if kernel is None:
+            serve(ours, identity, ahead)
+        else:
+            bridge.serve(ours, kernel.language, kernel.directory)
     except BaseException:
         os.write(2, traceback.format_exc().encode("utf-8", "backslashreplace"))
         os._exit(1)
@@ -70,9 +90,9 @@ def _take_descriptors(stream: int, output: int, error: int) -> None:
 def become(identity: Identity) -> None:
     """What must be done as root first; a step that fails ends the context."""
     os.setsid()
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
-        file.write(OOM_SCORE_ADJ)
     drop(identity.uid, identity.gid)
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
+        file.write(OOM_SCORE_ADJ)  # not before: the seed's kind of process may not open its own files in /proc
     _enter_first(identity.cwd, identity.home, "/")
     adopt(identity)
 
@@ -86,7 +106,7 @@ def adopt(identity: Identity) -> None:
     if "TZ" in os.environ:
         time.tzset()
     _adopt_user_site()
-    _reseed()
+    reseed.reseed()
 
 
 def drop(uid: int, gid: int) -> None:
@@ -154,14 +174,7 @@ def _notice_user_site() -> None:
         del sys.path_importer_cache[_user_site]
 
 
-def _reseed() -> None:
-    """Python reseeds `random` at every os.fork; numpy's legacy state is ours to do."""
-    numpy_random: Any = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed(int.from_bytes(os.urandom(4), "big"))  # seed() alone costs 0.5 ms of copied pages
-
-
-def serve(stream: socket.socket, cwd: str) -> None:
+def serve(stream: socket.socket, identity: Identity, ahead: bool = False) -> None:
     """Run cells until the agent closes the stream."""
     interrupts = Interrupts()
     interrupts.install()
@@ -170,19 +183,36 @@ def serve(stream: socket.socket, cwd: str) -> None:
     sys.modules["__main__"] = cells.main
     sys.argv = [""]
     os.register_at_fork(after_in_child=lambda: _in_forked_child(stream))
-    run_cells(channel, cells, interrupts, cwd)
+    if ahead:
+        born = channel.receive()
+        if born is None:
+            return
+        become(replace(identity, env=dict(born["env"])))
+    run_cells(channel, cells, interrupts, identity.cwd)
 
 
 def run_cells(channel: Channel, cells: Cells, interrupts: Interrupts, cwd: str) -> None:
     display.connect(channel.publish)
     session = Session(channel, cells, interrupts, cwd)
     while True:
-        if cells.loop.is_open() and not channel.has_request():
-            cells.loop.wait_readable(channel.fileno())
+        if not channel.has_request():
+            if cells.loop.is_open():
+                cells.loop.wait_readable(channel.fileno())
+            elif _is_quiet(channel.fileno()):
+                pages.give_back()
         request = channel.receive()
         if request is None:
             return
         session.execute(request)
+
+
+def _is_quiet(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    try:
+        return not poll.poll(pages.QUIET_S * 1000)
+    except OSError:
+        return False
 
 
 def _in_forked_child(stream: socket.socket) -> None:
@@ -203,6 +233,7 @@ class Session:
         """Exactly one `end`, whatever the cell does, unless it ends the process."""
         self._interrupts.begin()
         self._channel.begin(ordered=request.get("ordered") is True)
+        display.describe(request.get("describe") is True)
         self._cells.count += 1
         _notice_user_site()
         failure = self._run(request)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 from uuid import uuid4
 
-from . import figures, imports, tracebacks
+from . import described, figures, imports, tracebacks
 from .channel import MAX_TEXT, shorten
 
 METHODS = {
@@ -38,12 +38,23 @@ Publish = Callable[[str, Mapping[str, Any], Mapping[str, Any]], bool]
 
 _publish: Publish | None = None
 _divert: Callable[[Mapping[str, Any], Mapping[str, Any]], bool] | None = None
+_describe = False
 
 
 def connect(publish: Publish | None) -> None:
     """Everything displayed in this process goes to `publish` from now on."""
     global _publish
     _publish = publish
+
+
+def describe(wanted: bool) -> None:
+    """Whether the cell that begins now gets descriptions with its rich results."""
+    global _describe
+    _describe = wanted
+
+
+def describing() -> bool:
+    return _describe
 
 
 def divert(taken: Callable[[Mapping[str, Any], Mapping[str, Any]], bool]) -> None:
@@ -61,7 +72,8 @@ def emit(kind: str, data: Mapping[str, Any], metadata: Mapping[str, Any] | None 
 
 def publish(kind: str, value: Any) -> None:
     if type(value) in PLAIN:
-        emit(kind, {"text/plain": plain_text(value)})
+        data = {"text/plain": plain_text(value)}
+        emit(kind, {**data, **described.entries(value, data)} if _describe else data)
         return
     show_itself = getattr(type(value), "_ipython_display_", None)
     if show_itself is not None and _attempt(show_itself, value) is not _FAILED:
@@ -82,6 +94,8 @@ def bundle_of(value: Any, include: Any = None, exclude: Any = None) -> Bundle:
         if extra:
             metadata[mime] = extra
     data.setdefault("text/plain", plain_text(value))
+    if _describe:
+        data.update(described.entries(value, data))
     return {mime: data[mime] for mime in data if _wanted(mime, include, exclude)}, metadata
 
 

@@ -19,14 +19,19 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from atoll.wire import frames
 
-from . import context, display, figures, interrupts, stdio, tracebacks
+from . import context, display, figures, interrupts, pictures, stdio, tracebacks
 from .cells import Cells
 from .channel import Channel
 
+FONT_CACHES = (
+    ("matplotlib.font_manager", "_get_font"),
+    ("matplotlib.mathtext", "MathTextParser._parse_cached"),
+)
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_MAX_THREADS")
 
 
@@ -45,6 +50,7 @@ def preload(modules: Iterable[str], threads: int = 2) -> Preloaded:
             _try(failed, f"import {name}", lambda name=name: importlib.import_module(name))  # type: ignore[misc]
         display.install()
         figures.install()
+        pictures.install()
         for name, warm in WARM_UPS.items():
             if importlib.util.find_spec(name) is not None:
                 _try(failed, f"warm-up of {name}", warm)
@@ -90,24 +96,32 @@ def _warm_matplotlib() -> None:
 
 
 def _drop_fonts() -> None:
-    """matplotlib empties its font cache in every forked child, which frees, and so copies, 0.5 MB."""
-    manager: Any = sys.modules.get("matplotlib.font_manager")
-    if manager is not None:
-        with contextlib.suppress(AttributeError):
-            manager._get_font.cache_clear()
+    """A font keeps its file open, and a fork closes all files: whatever came to be at that descriptor, the
+    context's own stream say, would be read or closed in the font's place. matplotlib empties one of the caches
+    itself in every forked child, which frees, and so copies, 0.5 MB.
+    """
+    for name, path in FONT_CACHES:
+        with contextlib.suppress(AttributeError, KeyError):
+            attrgetter(path)(sys.modules[name]).cache_clear()
 
 
 def _warm_pandas() -> None:
     pandas = importlib.import_module("pandas")
+    for _ in range(ROUNDS):
+        _use_frames(pandas)
+    if importlib.util.find_spec("matplotlib") is not None:
+        importlib.import_module("pandas.plotting._matplotlib")
+
+
+def _use_frames(pandas: Any) -> None:
     frame = pandas.DataFrame({"a": [1, 2, 1], "b": [1.5, 2.5, 3.5], "c": ["x", "y", "z"]})
     display.bundle_of(frame)
     display.bundle_of(frame.groupby("a")["b"].mean())
+    str(frame.groupby("a").sum())
     frame.describe()
     frame.merge(frame, on="a")
     pandas.read_csv(io.StringIO("a,b\n1,2\n"))
     pandas.to_datetime(["2024-01-01"])
-    if importlib.util.find_spec("matplotlib") is not None:
-        importlib.import_module("pandas.plotting._matplotlib")
 
 
 def _warm_ipython() -> None:

@@ -16,7 +16,7 @@ import socket
 from array import array
 from typing import Any, NamedTuple
 
-from . import context
+from . import context, pages
 
 MAX_PACKET = 256 * 1024  # above what the kernel's default send buffer lets through
 MAX_DESCRIPTORS = 8
@@ -71,8 +71,13 @@ class Seed:
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         poll.register(wake, select.POLLIN)
+        quiet_ms = round(pages.QUIET_S * 1000)
+        patience: int | None = quiet_ms
         while True:
-            ready = {fd for fd, _events in poll.poll()}
+            ready = {fd for fd, _events in poll.poll(patience)}
+            patience = quiet_ms if ready else None
+            if not ready:
+                pages.give_back()
             if wake in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(wake, 4096)
@@ -106,13 +111,14 @@ class Seed:
             return {"op": "failed", "id": name, "message": str(error)}
 
     def _fork(self, name: str, request: dict[str, Any], descriptors: list[int]) -> int:
-        identity = _identity(request, descriptors)
+        identity, kernel = _identity(request, descriptors), _kernel(request.get("kernel"))
         stream, output, error = descriptors[:3]
         pid = os.fork()
         if pid == 0:
             try:
                 _reset_signals()
-                context.run(identity, stream, output, error)
+                pages.forget()
+                context.run(identity, stream, output, error, kernel, request.get("ahead") is True)
             finally:
                 os._exit(1)
         self._contexts[pid] = name
@@ -181,6 +187,15 @@ def _identity(request: dict[str, Any], descriptors: list[int]) -> context.Identi
         )
     except (KeyError, AttributeError) as error:
         raise BadRequest(f"malformed fork request: {error}") from error
+
+
+def _kernel(value: Any) -> context.Kernel | None:
+    if value is None:
+        return None
+    try:
+        return context.Kernel(str(value["language"]), str(value["directory"]))
+    except (TypeError, KeyError):
+        raise BadRequest("malformed kernel") from None
 
 
 def _id(value: Any) -> int:
