@@ -65,6 +65,7 @@ def request_of(given: Iterable[Field], ended: bool) -> Request:
                 kept.append((name, value))
     if cookies:
         kept.append((b"cookie", b"; ".join(cookies)))  # RFC 9113, 8.2.3
+    _count(len(kept))
     if authority is None or not is_host(authority):
         raise Malformed("the host is missing, or no name or address")
     if ended and length:
@@ -90,6 +91,7 @@ def answer_of(given: Iterable[Field]) -> Answer:
     status = pseudo.get(b":status", b"")
     if _STATUS.fullmatch(status) is None or status == b"101":
         raise Malformed("an answer without a status")
+    _count(len(fields))
     return Answer(
         status=int(status),
         reason=b"",
@@ -106,6 +108,7 @@ def answer_of(given: Iterable[Field]) -> Answer:
 def trailers_of(given: Iterable[Field]) -> list[Field]:
     """Those that may pass."""
     _, fields = _parted(given)
+    _count(len(fields))
     return passing_trailers(fields)
 
 
@@ -124,9 +127,12 @@ def _parted(given: Iterable[Field]) -> tuple[dict[bytes, bytes], list[Field]]:
             raise Malformed("a field that is not well-formed, or of a single connection")
         else:
             fields.append((name, value))
-    if sum(name != b"cookie" for name, _ in fields) > MAX_FIELDS - 2:  # cookies come one by one, and will be one field
-        raise Malformed("too many fields", 431)
     return pseudo, fields
+
+
+def _count(fields: int) -> None:
+    if fields > MAX_FIELDS - 2:  # HTTP/1.1 adds the host and how the body ends
+        raise Malformed("too many fields", 431)
 
 
 # ---- frames

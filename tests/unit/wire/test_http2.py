@@ -46,6 +46,14 @@ def test_many_cookies_are_one_field_and_many_fields_are_too_many():
     assert raised.value.status == 431
 
 
+def test_cookies_of_an_answer_are_as_many_fields_as_they_are():
+    many = [(b"cookie", b"a=1")] * 199
+    for read in (lambda: answer_of([(b":status", b"200"), *many]), lambda: trailers_of(many)):
+        with pytest.raises(Malformed) as raised:
+            read()
+        assert raised.value.status == 431
+
+
 @pytest.mark.parametrize("more", [(b":path", b"/x"), (b":authority", b"b.test")])
 def test_pseudo_headers_are_there_once_and_first(more):
     with pytest.raises(Malformed, match="pseudo"):
