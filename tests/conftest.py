@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from atoll.storage.prepare import prepare
 from atoll.testing.installation import Installation, borrow_templates
 from atoll.testing.internet import Internet
 from long_run import LongRun
@@ -37,6 +38,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for name, (applies, reason) in SKIPS.items():
             if item.get_closest_marker(name) and applies(config):
                 item.add_marker(pytest.mark.skip(reason=f"{item.name} {reason}"))
+
+
+@pytest.fixture(scope="session")
+def code_interpreter_v1() -> str:
+    """Built where all installations of the tests find it, and by none of them at its start."""
+    prepare(templates_dir(), only=["code-interpreter-v1"])
+    return "code-interpreter-v1"
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -89,10 +90,11 @@ class Stack:
 
     def host_pid(self, box: Box) -> int:
         """PID 1 of a sandbox, as the host counts."""
-        import json
+        return int(self.record(box)["pid"])
 
-        record = self.installation.places.run / "launcher" / f"{box.id}.json"
-        return int(json.loads(record.read_text())["pid"])
+    def record(self, box: Box) -> dict[str, Any]:
+        """The launcher's."""
+        return dict(json.loads((self.installation.places.run / "launcher" / f"{box.id}.json").read_text()))
 
 
 def until(condition: Callable[[], object], what: str, timeout_s: float = 20) -> None:

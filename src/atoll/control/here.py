@@ -14,8 +14,8 @@ from typing import Any
 
 from atoll.core.errors import AtollError, Unavailable
 from atoll.core.order import check_region
-from atoll.core.ports import Clock, Node, NodeRecord, Store
-from atoll.core.template import Template
+from atoll.core.ports import Clock, Node, NodeHello, NodeRecord, Store
+from atoll.core.template import Template, Unbuilt
 from atoll.rpc import RpcClient
 
 from .node_client import RpcNode
@@ -40,6 +40,7 @@ class Here:
         self._clock = clock
         self._node: RpcNode | None = None
         self._templates: dict[str, Template] = {}
+        self._unbuilt: dict[str, Unbuilt] = {}
         self._ready = asyncio.Event()
         self._told: set[asyncio.Task[None]] = set()
 
@@ -53,7 +54,7 @@ class Here:
     def node(self, node_id: str) -> Node:
         node = self._connected()
         if node.node_id != node_id:
-            raise Unavailable("the machine of this sandbox is not connected")
+            raise Unavailable("the machine that has it is not connected")
         return node
 
     def nodes(self) -> Sequence[Node]:
@@ -62,9 +63,15 @@ class Here:
     def templates(self) -> Mapping[str, Template]:
         return self._templates
 
+    def unbuilt(self) -> Mapping[str, Unbuilt]:
+        return self._unbuilt
+
     async def refresh_templates(self) -> None:
-        hello = await self._connected().hello()
+        self._learn(await self._connected().hello())
+
+    def _learn(self, hello: NodeHello) -> None:
         self._templates = {template.name: template for template in hello.templates}
+        self._unbuilt = {template.name: template for template in hello.unbuilt}
 
     def _connected(self) -> RpcNode:
         if self._node is None:
@@ -107,7 +114,7 @@ class Here:
             node = await RpcNode.greet(client)
             await self._renew(node)
             await on_connect(node)
-            self._templates = {template.name: template for template in node.greeting.templates}
+            self._learn(node.greeting)
             self._node = node
             self._ready.set()
             log.info("connected to node %s", node.node_id)

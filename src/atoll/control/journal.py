@@ -22,6 +22,7 @@ MAX_TEXT = 64
 class Operation:
     sandbox_id: str | None = None
     detail: str | None = None
+    template: str | None = None
 
 
 class Journal:
@@ -54,6 +55,7 @@ class Journal:
             request_id=caller.request_id,
             source=caller.source and caller.source[:MAX_TEXT],
             detail=operation.detail,
+            template=operation.template,
         )
         try:
             await self._store.audit.append(entry)

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from atoll.core.errors import InternalError
 from atoll.core.lifecycle import State
 from atoll.core.ports import Birth, Capacity, EgressPage, NodeHello, NodeSandbox
-from atoll.core.template import Template
+from atoll.core.template import Template, Unbuilt
+from atoll.core.volumes import VolumeMount
 from atoll.rpc import RpcClient
 
 T = TypeVar("T")
@@ -28,6 +29,14 @@ TIMEOUT_S: dict[str, float] = {
     "list": 30.0,
     "usage": 5.0,
     "capacity": 5.0,
+    "set_memory": 15.0,
+    "volume_mount": 15.0,
+    "volume_unmount": 15.0,
+    "volume_grow": 30.0,
+    "volumes": 10.0,
+    "volume_make": 30.0,
+    "volume_remove": 30.0,
+    "volume_open": 30.0,
     "activity": 3.0,
     "egress_log": 5.0,
     "egress_totals": 5.0,
@@ -98,6 +107,32 @@ class RpcNode:
     async def usage(self, sandbox_id: str) -> Answer:
         return await self._call("usage", {"id": sandbox_id}, dict)
 
+    async def set_memory(self, sandbox_id: str, incarnation: int, memory_mib: int) -> None:
+        await self._call("set_memory", {**_which(sandbox_id, incarnation), "memory_mib": memory_mib}, _nothing)
+
+    async def mount_volume(self, sandbox_id: str, incarnation: int, mount: VolumeMount) -> None:
+        params = {**_which(sandbox_id, incarnation), "mount": mount.to_wire()}
+        await self._call("volume_mount", params, _nothing)
+
+    async def unmount_volume(self, sandbox_id: str, incarnation: int, path: str, force: bool) -> None:
+        params = {**_which(sandbox_id, incarnation), "path": path, "force": force}
+        await self._call("volume_unmount", params, _nothing)
+
+    async def make_volume(self, volume_id: str, size_mib: int, inodes: int) -> None:
+        await self._call("volume_make", {"id": volume_id, "size_mib": size_mib, "inodes": inodes}, _nothing)
+
+    async def grow_volume(self, volume_id: str, size_mib: int) -> None:
+        await self._call("volume_grow", {"id": volume_id, "size_mib": size_mib}, _nothing)
+
+    async def volume_usage(self) -> Mapping[str, int]:
+        return await self._call("volumes", {}, _used_bytes)
+
+    async def remove_volume(self, volume_id: str) -> None:
+        await self._call("volume_remove", {"id": volume_id}, _nothing)
+
+    async def open_volume(self, volume_id: str) -> str:
+        return await self._call("volume_open", {"id": volume_id}, _socket)
+
     async def live(self, sandbox_id: str) -> int:
         return await self._call("activity", {"id": sandbox_id}, lambda answer: max(0, int(answer["live"])))
 
@@ -118,11 +153,16 @@ async def _call(client: RpcClient, method: str, params: Answer, read: Callable[[
 
 def _hello(answer: Answer) -> NodeHello:
     templates = tuple(Template.from_wire(data) for data in answer["templates"])
-    return NodeHello(str(answer["node_id"]), str(answer["region"]), str(answer["version"]), templates)
+    unbuilt = tuple(Unbuilt(**data) for data in answer.get("unbuilt", ()))
+    return NodeHello(str(answer["node_id"]), str(answer["region"]), str(answer["version"]), templates, unbuilt)
 
 
 def _egress_page(answer: Answer) -> EgressPage:
     return EgressPage([dict(entry) for entry in answer["entries"]], int(answer["cursor"]))
+
+
+def _used_bytes(answer: Answer) -> Mapping[str, int]:
+    return {str(each["id"]): int(each["used_bytes"]) for each in answer["volumes"]}
 
 
 def _socket(answer: Answer) -> str:
@@ -156,4 +196,5 @@ def _birth_params(birth: Birth) -> Answer:
         "env": dict(birth.env),
         "hostname": birth.id,
         "policy": {"internet_access": birth.internet_access, **birth.network},
+        "volumes": [mount.to_wire() for mount in birth.volumes],
     }

@@ -8,8 +8,8 @@ import logging
 
 from atoll.core import clocks
 from atoll.core.audit import ATOLL
-from atoll.core.errors import AtollError, Unavailable
-from atoll.core.lifecycle import EXECUTING, Event, State
+from atoll.core.errors import AtollError
+from atoll.core.lifecycle import EXECUTING, State
 from atoll.core.ports import Clock, Placement, Store
 from atoll.core.sandbox import Sandbox
 from atoll.core.settings import Clocks
@@ -110,12 +110,10 @@ class Reaper:
         try:
             async with self._journal.operation(ATOLL, "sandbox.expire", row.id) as operation:
                 operation.detail = end.value
-                await self._sandboxes.end(row, Event.EXPIRE, end.value)
-        except Unavailable:
-            log.warning("sandbox %s is over (%s) but its node is away", row.id, end.value)
-            await self._store.sandboxes.set_check_at([(row.id, self._clock.now() + BURY_AGAIN_AFTER_S)])
+                await self._sandboxes.expire(row, end)
         except AtollError as error:
-            log.warning("sandbox %s: %s", row.id, error.message)
+            log.warning("sandbox %s is over (%s), which has to wait: %s", row.id, end.value, error.message)
+            await self._store.sandboxes.set_check_at([(row.id, self._clock.now() + BURY_AGAIN_AFTER_S)])
 
     async def _bury_again(self, now: float) -> None:
         for row in await self._store.sandboxes.unfinished(now - UNFINISHED_S):

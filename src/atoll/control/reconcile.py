@@ -27,6 +27,7 @@ from atoll.core.ports import Node, NodeSandbox, Store
 from atoll.core.sandbox import Sandbox
 
 from .sandboxes import Sandboxes
+from .secret_values import SecretValues
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +72,9 @@ def pairs(rows: Iterable[Sandbox], found: Iterable[NodeSandbox]) -> list[Pair]:
 
 
 class Reconciler:
-    def __init__(self, store: Store, sandboxes: Sandboxes) -> None:
+    def __init__(self, store: Store, sandboxes: Sandboxes, values: SecretValues) -> None:
         self._store = store
+        self._values = values
         self._sandboxes = sandboxes
 
     async def run(self, node: Node) -> None:
@@ -102,5 +104,5 @@ class Reconciler:
             await self._sandboxes.vanish(row, Event.LOST, "its node does not have it")
         if action is Action.OBSERVE and row and found:
             await self._sandboxes.observed(row, FOUND[found.state], found.incarnation)
-            if found.state is not State.STOPPED and found.policy != fingerprint(row.policy_form):
+            if found.state is not State.STOPPED and found.policy != fingerprint(await self._values.policy_form(row)):
                 await self._sandboxes.enforce(node, replace(row, incarnation=found.incarnation))

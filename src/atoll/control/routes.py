@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, KeysView
+from collections.abc import AsyncIterator, Collection, Iterable, KeysView
 from typing import Any
 
 from atoll.core.lifecycle import State
@@ -56,6 +56,14 @@ class Routes:
 
     def get(self, sandbox_id: str) -> Message | None:
         return self._routes.get(sandbox_id)
+
+    def running(self, dialects: Collection[str]) -> list[str]:
+        """Ids of those that run and were made by one of these."""
+        return [
+            sandbox_id
+            for sandbox_id, route in self._routes.items()
+            if route["state"] == "running" and route["dialect"] in dialects
+        ]
 
     def ids(self) -> KeysView[str]:
         return self._routes.keys()

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,26 +26,32 @@ from atoll.core.audit import ATOLL, Caller
 from atoll.core.errors import AtollError, Conflict, NotFound
 from atoll.core.ids import is_sandbox_id, new_sandbox_id
 from atoll.core.ingress import check_link_seconds, link_port, new_token, with_token
-from atoll.core.lifecycle import Event, State, step
+from atoll.core.lifecycle import EXECUTING, Event, State, step
 from atoll.core.limits import Limits, sized
-from atoll.core.order import CreateOrder, check_env, check_region_name
-from atoll.core.policy import Policy, given_form
-from atoll.core.ports import Birth, Clock, Node, Placement, SandboxFilter, Store
+from atoll.core.metadata import check_metadata
+from atoll.core.order import CreateOrder, announced, check_env, check_machine, check_region_name
+from atoll.core.policy import Policy, Wire, given_form
+from atoll.core.ports import Admit, Birth, Clock, Node, Placement, SandboxFilter, Store
 from atoll.core.quota import UNLIMITED, Quota, check_quota, used_by
-from atoll.core.sandbox import Sandbox, moved
+from atoll.core.sandbox import OnTimeout, Sandbox, moved
+from atoll.core.secrets import PLACEHOLDER_PREFIX, SecretUse, check_variables, new_placeholder
 from atoll.core.settings import Clocks
 from atoll.core.template import Template
 
 from .capacity import Room
 from .deadline import UNDO_S, deadline
+from .held import Held
 from .journal import Journal
 from .network import summary
 from .paging import DEFAULT_LIMIT, MAX_LIMIT, cursor_after, position
+from .policies import Policies
 from .routes import Routes
+from .secret_values import SecretValues
 from .templates import Templates
 from .tokens import Token, TokenIssuer
 from .turns import Turns
 from .uses import Uses
+from .volumes import Volumes
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +83,8 @@ class Sandboxes:
         routes: Routes,
         tokens: TokenIssuer,
         uses: Uses,
+        volumes: Volumes,
+        values: SecretValues,
     ) -> None:
         self._store = store
         self._placement = placement
@@ -87,8 +95,11 @@ class Sandboxes:
         self._routes = routes
         self._tokens = tokens
         self._uses = uses
+        self._volumes = volumes
+        self._values = values
         self._room = Room(clock)
         self.turns = Turns()
+        self.policies = Policies(store, placement, values, self.turns)
         self._waking: dict[str, asyncio.Task[Sandbox]] = {}
 
     # ---- asked for by a caller
@@ -96,7 +107,7 @@ class Sandboxes:
     async def create(self, caller: Caller, order: CreateOrder, waits: Waits = always) -> tuple[Sandbox, Token]:
         async with self._journal.operation(caller, "sandbox.create") as operation, deadline("create"):
             node, sandbox = await self._admit(caller, order)
-            operation.sandbox_id = sandbox.id
+            operation.sandbox_id, operation.template = sandbox.id, sandbox.template
             async with self.turns(sandbox.id):
                 sandbox = await self._bear(node, sandbox, caller, order, waits)
         return sandbox, self._tokens.issue(sandbox.id)
@@ -108,14 +119,29 @@ class Sandboxes:
         region: str | None = None,
         cursor: str | None = None,
         limit: int = DEFAULT_LIMIT,
+        *,
+        states: Collection[State] = (),
+        metadata: Mapping[str, str] = {},
+        template: str | None = None,
+        created_after: float | None = None,
+        oldest_first: bool = False,
     ) -> Page:
+        """Newest first. `states`: any of these (empty: every one); `metadata`: all of these pairs."""
         async with self._journal.operation(caller, "sandbox.list"):
-            where = SandboxFilter(caller.principal.organization_id, state, region)
+            where = SandboxFilter(
+                caller.principal.organization_id,
+                state,
+                region,
+                tuple(states),
+                check_metadata(metadata),
+                template,
+                created_after,
+            )
             after = position(cursor) if cursor else None
             if region is not None:
                 check_region_name(region)
             limit = min(limit, MAX_LIMIT)
-            found = await self._store.sandboxes.list(where, after, limit + 1)
+            found = await self._store.sandboxes.list(where, after, limit + 1, oldest_first)
             more = len(found) > limit
             return Page(found[:limit], cursor_after(found[limit - 1]) if more else None)
 
@@ -133,11 +159,72 @@ class Sandboxes:
     async def resume(self, caller: Caller, sandbox_id: str) -> Sandbox:
         return await self._move(caller, sandbox_id, Event.RESUME, _resume)
 
+    async def rest(self, caller: Caller, sandbox_id: str, memory: bool) -> Sandbox:
+        """Pauses it, or stops it where its memory is not to be kept. One that does not run is a Conflict."""
+        event, act = RESTS[OnTimeout.PAUSE if memory else OnTimeout.STOP]
+        return await self._move(caller, sandbox_id, event, act, only_from=State.RUNNING)
+
+    async def connect(
+        self,
+        caller: Caller,
+        sandbox_id: str,
+        timeout_s: int,
+        *,
+        memory: bool = True,
+        only_resting: bool = False,
+        on_timeout: OnTimeout | None = None,
+        policy: Policy | None = None,
+        ingress: Mapping[str, Any] = {},  # Any: `core.ingress.changes`
+    ) -> tuple[Sandbox, bool]:
+        """It runs, and for at least `timeout_s` from now on; True when it did not before.
+
+        Without `memory` one that is paused begins a new life on its disk. `only_resting`: one that runs is a Conflict.
+        `policy` and `ingress` as in `set_network`: they hold before it goes on.
+        """
+        async with (
+            self._journal.operation(caller, "sandbox.connect", sandbox_id) as operation,
+            deadline("connect"),
+        ):
+            operation.detail = str(timeout_s)[:32]
+            clocks.check_timeout(timeout_s, 0.0, self._clocks)
+            await self._check_made(caller, sandbox_id, Event.RESUME)
+            async with self.turns(sandbox_id):
+                old = await self._renetworked(await self._owned(caller, sandbox_id), policy, ingress)
+                if old.state is not State.RUNNING:
+                    return await self._rouse(old, memory, timeout_s, on_timeout or old.on_timeout), True
+                if only_resting:
+                    raise _cannot(Event.RESUME, old)
+                self._uses.touch(sandbox_id)
+                if old.timeout_s is None:  # it has no end of that kind, which is longer than any
+                    return old, False
+                now = self._clock.now()
+                seconds = clocks.longer(old, timeout_s, now)
+                return await self._commit(old, replace(old, timeout_s=seconds, timeout_from=now)), False
+
+    async def run_for(self, caller: Caller, sandbox_id: str, timeout_s: int, shorten: bool = True) -> Sandbox:
+        """From now on. 0: its timeout is over, and what that means for it happens before this returns. One that does
+        not run is a Conflict."""
+        async with (
+            self._journal.operation(caller, "sandbox.set_timeout", sandbox_id) as operation,
+            deadline("set_timeout"),
+            self.turns(sandbox_id),
+        ):
+            operation.detail = str(timeout_s)[:32]
+            old = await self._owned(caller, sandbox_id)
+            if old.state is not State.RUNNING:
+                raise _cannot(Event.EXPIRE, old)
+            now = self._clock.now()
+            seconds = timeout_s if shorten else clocks.longer(old, timeout_s, now)
+            if seconds == 0:
+                return await self.expire(old, clocks.End.TIMEOUT)
+            clocks.check_timeout(seconds, 0.0, self._clocks)
+            return await self._commit(old, replace(old, timeout_s=seconds, timeout_from=now))
+
     async def stop(self, caller: Caller, sandbox_id: str) -> Sandbox:
         return await self._move(caller, sandbox_id, Event.STOP, _stop)
 
     async def start(self, caller: Caller, sandbox_id: str) -> Sandbox:
-        return await self._move(caller, sandbox_id, Event.START, _start)
+        return await self._move(caller, sandbox_id, Event.START, self._start)
 
     async def set_timeout(self, caller: Caller, sandbox_id: str, timeout_s: int) -> Sandbox:
         async with (
@@ -157,9 +244,10 @@ class Sandboxes:
         sandbox_id: str,
         policy: Policy | None,
         ingress: Mapping[str, Any] = {},  # Any: `core.ingress.changes`
+        only_running: bool = False,
     ) -> Sandbox:
-        """Replaces the whole policy (None: it stays), of a paused sandbox too. What the new one forbids is cut when
-        this returns. Of the ingress only what is named here changes."""
+        """Replaces the whole policy (None: it stays), of a paused sandbox too unless `only_running`. What the new one
+        forbids is cut when this returns. Of the ingress only what is named here changes."""
         async with (
             self._journal.operation(caller, "sandbox.set_network", sandbox_id) as operation,
             deadline("set_network"),
@@ -167,12 +255,34 @@ class Sandboxes:
         ):
             operation.detail = summary(policy, ingress)
             old = await self._owned(caller, sandbox_id)
+            if only_running and old.state is not State.RUNNING:
+                raise Conflict(f"the sandbox is {old.state.value}", state=old.state.value, event="set_network")
             if old.state not in (State.RUNNING, State.PAUSED):
                 raise Conflict(f"the sandbox is {old.state.value}: only one that runs or is paused can be changed")
-            new = replace(old, ingress=with_token(replace(old.ingress, **ingress), new_token()))
-            if policy is None:
-                return await self._commit(old, new)
-            return await self._set_policy(self._placement.node(old.node_id), old, _with_policy(new, policy))
+            return await self._renetworked(old, policy, ingress)
+
+    @contextlib.asynccontextmanager
+    async def hold(self, caller: Caller, sandbox_id: str, name: str, detail: str) -> AsyncIterator[Held]:
+        """One operation on a sandbox that is made, with its turn taken: written to the audit, and with a deadline."""
+        async with (
+            self._journal.operation(caller, f"sandbox.{name}", sandbox_id) as operation,
+            deadline(name.replace("_", " ")),
+        ):
+            operation.detail = detail
+            found = await self._owned(caller, sandbox_id)
+            if found.state is State.CREATING:
+                raise Conflict(
+                    f"the sandbox is {found.state.value}: try again when it runs", state=found.state.value, event=name
+                )
+            async with self.turns(sandbox_id):
+                found = await self._owned(caller, sandbox_id)
+                yield Held(
+                    found, self._placement.node(found.node_id), self._advanced, self._renetworked, self._commit_if
+                )
+
+    async def _advanced(self, old: Sandbox, event: Event, changes: Mapping[str, Any]) -> Sandbox:  # Any: `_advance`
+        acts: dict[Event, Act] = {Event.STOP: _stop, Event.START: self._start}
+        return await self._advance(old, event, acts[event], **changes)
 
     async def refresh_token(self, caller: Caller, sandbox_id: str) -> Token:
         async with self._journal.operation(caller, "sandbox.refresh_token", sandbox_id):
@@ -190,6 +300,18 @@ class Sandboxes:
             port = link_port(found.ingress, port, has_own_host)
             operation.detail = f"port={port} seconds={seconds}"
             return self._tokens.link(sandbox_id, port, seconds), port, found
+
+    async def check_owned(self, caller: Caller, sandbox_id: str) -> None:
+        """Raises NotFound."""
+        await self._owned(caller, sandbox_id)
+
+    def access_token(self, sandbox: Sandbox) -> str:
+        """`core.access`."""
+        return self._tokens.access(sandbox.id)
+
+    def placeholder(self, organization_id: int, secret: str) -> str:
+        """What stands for a secret of that name in sandboxes that are made with `told_placeholders`."""
+        return self._tokens.placeholder(organization_id, secret)
 
     async def owns(self, organization_id: int, sandbox_id: str) -> bool:
         found = await self._store.sandboxes.get(sandbox_id) if is_sandbox_id(sandbox_id) else None
@@ -229,6 +351,13 @@ class Sandboxes:
         await self._bury(node, gone)
         return gone
 
+    async def expire(self, old: Sandbox, end: clocks.End) -> Sandbox:
+        """One of its clocks has run out; called with the sandbox's turn taken."""
+        if old.state is State.RUNNING and old.on_timeout in RESTS:
+            event, act = RESTS[old.on_timeout]
+            return await self._advance(old, event, act)
+        return await self.end(old, Event.EXPIRE, end.value)
+
     async def bury_again(self, tombstone: Sandbox) -> None:
         await self._bury(self._placement.node(tombstone.node_id), tombstone)
 
@@ -253,7 +382,7 @@ class Sandboxes:
         """At reconciliation: the node has another policy than the row, so a change was cut off half-way."""
         async with self._journal.operation(ATOLL, "sandbox.set_network", sandbox.id) as operation:
             operation.detail = "restored"
-            await node.set_network(sandbox.id, sandbox.incarnation, sandbox.policy_form)
+            await node.set_network(sandbox.id, sandbox.incarnation, await self._values.policy_form(sandbox))
 
     async def punished(self, sandbox_id: str, detail: str) -> None:
         """The node refuses its new connections for a while."""
@@ -273,12 +402,20 @@ class Sandboxes:
     async def _admit(self, caller: Caller, order: CreateOrder) -> tuple[Node, Sandbox]:
         if order.timeout_s is not None:
             clocks.check_timeout(order.timeout_s, 0.0, self._clocks)
-        check_env(order.env)
+        if order.idle_timeout_s is not None:
+            clocks.check_idle_timeout(order.idle_timeout_s)
+        check_metadata(order.metadata)
+        check_variables(order.secrets, order.env)
+        check_env({**order.env, **dict.fromkeys(order.secrets, PLACEHOLDER_PREFIX)})
+        await self._values.check(caller.principal.organization_id, given_form(order.policy), order.secrets)
         template = await self._templates.find(order.template)
         limits = sized(template.limits, order.size, template.min_size, template.max_size)
         node = self._placement.place(template.name, order.region)
+        check_machine(order.machine, node.node_id)
         await self._room.check(node)
-        return node, self._draft(caller, order, template, limits, node)
+        volumes = await self._volumes.mounts(caller, order.volumes)
+        await self._volumes.check_node(node, volumes)
+        return node, replace(self._draft(caller, order, template, limits, node), volumes=volumes)
 
     def _draft(self, caller: Caller, order: CreateOrder, template: Template, limits: Limits, node: Node) -> Sandbox:
         now = self._clock.now()
@@ -302,17 +439,26 @@ class Sandboxes:
             last_activity_at=now,
             timeout_s=order.timeout_s,
             timeout_from=now,
+            idle_timeout_s=order.idle_timeout_s,
             agent_per_minute=caller.principal.rates.agent,
             inbound_auth=order.inbound_auth,
             ingress=with_token(order.ingress, new_token()),
             dialect=order.dialect,
+            on_timeout=order.on_timeout,
             metadata=dict(order.metadata),
+            secrets=tuple(self._stand_in(caller, order, variable) for variable in order.secrets),
         )
+
+    def _stand_in(self, caller: Caller, order: CreateOrder, variable: str) -> SecretUse:
+        name = order.secrets[variable]
+        if order.told_placeholders:
+            return SecretUse(variable, name, self.placeholder(caller.principal.organization_id, name))
+        return SecretUse(variable, name, new_placeholder())
 
     async def _bear(self, node: Node, sandbox: Sandbox, caller: Caller, order: CreateOrder, waits: Waits) -> Sandbox:
         await self._insert(sandbox, caller.principal.quota)
         try:
-            socket = await node.create(_birth(sandbox, order))
+            socket = await node.create(_birth(sandbox, await self._values.network(sandbox), order))
             if not await waits():
                 raise Conflict("the caller has left")
             born = moved(sandbox, step(sandbox.state, Event.CREATED), self._clock.now())
@@ -328,12 +474,40 @@ class Sandboxes:
             more = used_by(sandbox.limits)
             await self._store.sandboxes.insert_if(sandbox, lambda used: check_quota(quota, used, more))
 
-    async def _set_policy(self, node: Node, old: Sandbox, new: Sandbox) -> Sandbox:
-        try:
-            await node.set_network(new.id, new.incarnation, new.policy_form)
+    async def _renetworked(self, old: Sandbox, policy: Policy | None, ingress: Mapping[str, Any]) -> Sandbox:
+        """Called with its turn taken. Of one that only has its disk the row alone changes: its start brings it."""
+        if policy is None and not ingress:
+            return old
+        new = replace(old, ingress=with_token(replace(old.ingress, **ingress), new_token()))
+        if policy is None:
             return await self._commit(old, new)
+        new = _with_policy(new, policy)
+        if old.state in (State.RUNNING, State.PAUSED):
+            return await self._set_policy(self._placement.node(old.node_id), old, new)
+        await self._values.check(new.organization_id, new.network, {})
+        return await self._commit(old, new)
+
+    async def _set_policy(self, node: Node, old: Sandbox, new: Sandbox) -> Sandbox:
+        await self._values.check(new.organization_id, new.network, {})
+        try:
+            told = await self._values.policy_form(new)
+            await node.set_network(new.id, new.incarnation, told)
+            done = await self._commit(old, new)
         except BaseException:
-            await asyncio.shield(_restore_policy(node, old))
+            await asyncio.shield(self.policies.restore(node, old))
+            raise
+        if await self._values.policy_form(new) != told:  # a secret changed before the row said that it is used
+            await self.policies.restore(node, done)
+        return done
+
+    async def _start(self, node: Node, sandbox: Sandbox) -> Sandbox:
+        """A new life. The variables given at creation are the node's to keep: we have never stored them."""
+        reborn = replace(sandbox, incarnation=sandbox.incarnation + 1)
+        birth = _birth(reborn, await self._values.network(reborn))
+        try:
+            return replace(reborn, socket=await node.start(birth))
+        except BaseException:
+            await asyncio.shield(_stop_again(node, reborn))
             raise
 
     async def _undo(self, node: Node, sandbox: Sandbox) -> None:
@@ -350,11 +524,24 @@ class Sandboxes:
             log.exception("the row of %s is left for later", sandbox.id)
         await self._bury(node, sandbox)
 
-    async def _move(self, caller: Caller, sandbox_id: str, event: Event, act: Act) -> Sandbox:
+    async def _move(
+        self, caller: Caller, sandbox_id: str, event: Event, act: Act, only_from: State | None = None
+    ) -> Sandbox:
         async with self._journal.operation(caller, f"sandbox.{event.value}", sandbox_id), deadline(event.value):
             await self._check_made(caller, sandbox_id, event)
             async with self.turns(sandbox_id):
-                return await self._take_turn(caller, sandbox_id, event, act)
+                old = await self._owned(caller, sandbox_id)
+                if only_from not in (None, old.state):
+                    raise _cannot(event, old)
+                return await self._advance(old, event, act)
+
+    async def _rouse(self, old: Sandbox, memory: bool, timeout_s: int, on_timeout: OnTimeout) -> Sandbox:
+        if old.state is State.PAUSED and not memory:
+            old = await self._advance(old, Event.STOP, _stop)
+        event, act = (Event.RESUME, _resume) if old.state is State.PAUSED else (Event.START, self._start)
+        if old.timeout_s is None:  # as above
+            return await self._advance(old, event, act)
+        return await self._advance(old, event, act, timeout_s=timeout_s, on_timeout=on_timeout)
 
     async def _check_made(self, caller: Caller, sandbox_id: str, event: Event) -> None:
         """Whoever finds one that is being created hears so at once, instead of waiting until it is there."""
@@ -362,16 +549,21 @@ class Sandboxes:
         if found.state is State.CREATING:
             step(found.state, event)
 
-    async def _take_turn(self, caller: Caller, sandbox_id: str, event: Event, act: Act) -> Sandbox:
-        return await self._advance(await self._owned(caller, sandbox_id), event, act)
-
-    async def _advance(self, old: Sandbox, event: Event, act: Act) -> Sandbox:
+    async def _advance(
+        self,
+        old: Sandbox,
+        event: Event,
+        act: Act,
+        **changes: Any,  # Any: fields of a sandbox that change with its state
+    ) -> Sandbox:
         state = step(old.state, event)
         if state is old.state:
             return old
         done = await act(self._placement.node(old.node_id), old)
         now = self._clock.now()
-        return await self._commit(old, replace(moved(done, state, now), last_activity_at=now))
+        if state in EXECUTING and (clocks.rests(old) or changes):
+            changes["timeout_from"] = now
+        return await self._commit(old, replace(moved(done, state, now), last_activity_at=now, **changes))
 
     async def _wake(self, sandbox_id: str) -> Sandbox:
         """What is refused leaves no row in the audit: whoever asks for a URL could write there."""
@@ -393,9 +585,16 @@ class Sandboxes:
             done.exception()  # seen, also when every caller has left
 
     async def _commit(self, old: Sandbox, new: Sandbox) -> Sandbox:
+        return await self._commit_if(old, new, None)
+
+    async def _commit_if(self, old: Sandbox, new: Sandbox, admit: Admit | None) -> Sandbox:
         use = self._uses.of(old.id)
         new = replace(new, check_at=clocks.next_check(new, use, self._clocks, self._clock.now()))
-        if not await self._store.sandboxes.replace(old, new):
+        if admit is None:
+            written = await self._store.sandboxes.replace(old, new)
+        else:
+            written = await self._store.sandboxes.replace_if(old, new, admit)
+        if not written:
             await self._lost_race(new)
         await self._routes.publish(new)
         return new
@@ -462,6 +661,11 @@ def check_wakes(sandbox: Sandbox) -> None:
         raise Conflict("the sandbox is paused, and was created without auto_resume: resume it by the API")
 
 
+def _cannot(event: Event, sandbox: Sandbox) -> Conflict:
+    state = sandbox.state.value
+    return Conflict(f"cannot {event.value} a sandbox that is {state}", state=state, event=event.value)
+
+
 def _no_such_sandbox(sandbox_id: str) -> NotFound:
     return NotFound(f"Sandbox '{sandbox_id[:64]}' not found", sandbox_id=sandbox_id[:64])
 
@@ -470,25 +674,22 @@ def _with_policy(sandbox: Sandbox, policy: Policy) -> Sandbox:
     return replace(sandbox, internet_access=policy.internet_access, network=given_form(policy, secrets=True))
 
 
-def _birth(sandbox: Sandbox, order: CreateOrder | None = None) -> Birth:
+def _birth(sandbox: Sandbox, network: Wire, order: CreateOrder | None = None) -> Birth:
     return Birth(
         id=sandbox.id,
         incarnation=sandbox.incarnation,
         template=sandbox.template,
         limits=sandbox.limits,
-        env=order.env if order else {},
+        env=_environment(sandbox, order) if order else {},
         internet_access=sandbox.internet_access,
-        network=sandbox.network,
+        network=network,
+        volumes=sandbox.volumes if order else (),
     )
 
 
-async def _restore_policy(node: Node, sandbox: Sandbox) -> None:
-    """When nobody answers, reconciliation finds the difference."""
-    try:
-        async with deadline("set_network", UNDO_S):
-            await node.set_network(sandbox.id, sandbox.incarnation, sandbox.policy_form)
-    except AtollError as error:
-        log.warning("the policy of %s is restored when its node connects: %s", sandbox.id, error.message)
+def _environment(sandbox: Sandbox, order: CreateOrder) -> dict[str, str]:
+    placeholders = {each.variable: each.placeholder for each in sandbox.secrets}
+    return {**announced(sandbox.dialect, sandbox.id, sandbox.template), **order.env, **placeholders}
 
 
 async def _pause(node: Node, sandbox: Sandbox) -> Sandbox:
@@ -506,18 +707,15 @@ async def _stop(node: Node, sandbox: Sandbox) -> Sandbox:
     return sandbox
 
 
-async def _start(node: Node, sandbox: Sandbox) -> Sandbox:
-    """A new life. The variables given at creation are the node's to keep: we have never stored them."""
-    reborn = replace(sandbox, incarnation=sandbox.incarnation + 1)
-    try:
-        return replace(reborn, socket=await node.start(_birth(reborn)))
-    except BaseException:
-        await asyncio.shield(_stop_again(node, reborn))
-        raise
-
-
 async def _stop_again(node: Node, reborn: Sandbox) -> None:
     """When nobody answers, reconciliation takes up what runs."""
     with contextlib.suppress(AtollError):
         async with deadline("stop", UNDO_S):
             await node.stop(reborn.id, reborn.incarnation)
+
+
+RESTS: dict[OnTimeout, tuple[Event, Act]] = {
+    OnTimeout.PAUSE: (Event.PAUSE, _pause),
+    OnTimeout.STOP: (Event.STOP, _stop),
+}
+"""How a sandbox that runs is put to rest instead of being deleted."""

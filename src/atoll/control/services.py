@@ -7,17 +7,29 @@ from dataclasses import dataclass
 from atoll.core.ports import Clock, Node, Placement, Store
 from atoll.core.settings import Clocks
 
+from .capacity import Room
 from .egress_log import EgressLog
+from .events import Events
+from .history import History
+from .idempotency import Idempotency
 from .journal import Journal
 from .keys import Keys
+from .measures import Measures
+from .memory import Memory
+from .mounts import Mounts
+from .quotas import Quotas
 from .rates import RateLimiter
 from .reaper import Reaper
 from .reconcile import Reconciler
+from .resets import Resets
 from .routes import Routes
 from .sandboxes import Sandboxes
+from .secret_values import SecretValues
+from .secrets import Secrets
 from .templates import Templates
 from .tokens import TokenIssuer
 from .uses import Uses
+from .volumes import Volumes
 
 
 @dataclass(frozen=True)
@@ -29,7 +41,17 @@ class Services:
     rates: RateLimiter
     templates: Templates
     sandboxes: Sandboxes
+    secrets: Secrets
+    volumes: Volumes
+    resets: Resets
+    memory: Memory
+    mounts: Mounts
+    events: Events
+    quotas: Quotas
     egress: EgressLog
+    history: History
+    idempotency: Idempotency
+    measures: Measures
     routes: Routes
     uses: Uses
     reaper: Reaper
@@ -46,7 +68,9 @@ class Services:
 
 def build(store: Store, placement: Placement, clock: Clock, token_key: bytes, limits: Clocks) -> Services:
     journal, routes, uses = Journal(store, clock), Routes(), Uses(clock)
-    templates = Templates(placement, clock, journal)
+    templates, tokens = Templates(placement, clock, journal), TokenIssuer(token_key, clock)
+    volumes = Volumes(store, placement, clock, journal, tokens)
+    values = SecretValues(store)
     sandboxes = Sandboxes(
         store=store,
         placement=placement,
@@ -55,8 +79,10 @@ def build(store: Store, placement: Placement, clock: Clock, token_key: bytes, li
         templates=templates,
         journal=journal,
         routes=routes,
-        tokens=TokenIssuer(token_key, clock),
+        tokens=tokens,
         uses=uses,
+        volumes=volumes,
+        values=values,
     )
     reaper = Reaper(
         store=store,
@@ -75,9 +101,19 @@ def build(store: Store, placement: Placement, clock: Clock, token_key: bytes, li
         rates=RateLimiter(clock),
         templates=templates,
         sandboxes=sandboxes,
+        secrets=Secrets(store, clock, journal, sandboxes.policies),
+        volumes=volumes,
+        resets=Resets(sandboxes, values, clock, limits),
+        memory=Memory(store, sandboxes, templates, Room(clock)),
+        mounts=Mounts(sandboxes, volumes),
+        events=Events(store, clock, journal),
+        quotas=Quotas(store, placement, journal, limits),
         egress=EgressLog(store, placement, journal),
+        history=History(store, sandboxes, journal),
+        idempotency=Idempotency(store, clock),
+        measures=Measures(store, placement, clock, sandboxes, routes),
         routes=routes,
         uses=uses,
         reaper=reaper,
-        reconciler=Reconciler(store, sandboxes),
+        reconciler=Reconciler(store, sandboxes, values),
     )

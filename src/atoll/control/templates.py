@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from atoll.core.audit import Caller
-from atoll.core.errors import NotFound, PermissionDenied
+from atoll.core.errors import NotFound, PermissionDenied, Unavailable
 from atoll.core.ports import Clock, Placement
 from atoll.core.template import Template
 
@@ -20,13 +20,13 @@ class Templates:
         self._refreshed_at = float("-inf")
 
     async def find(self, name: str) -> Template:
-        """By name, which is the id as well."""
+        """By name, which is the id as well. NotFound; Unavailable while it is being built."""
         if name not in self._placement.templates():
             await self._refresh()
         try:
             return self._placement.templates()[name]
         except KeyError:
-            raise NotFound(f"Template '{name[:100]}' not found", template=name[:100]) from None
+            raise self._missing(name) from None
 
     async def list(
         self, caller: Caller, category: str | None = None, language: str | None = None
@@ -48,6 +48,14 @@ class Templates:
         async with self._journal.operation(caller, "template.delete"):
             template = await self.find(name)
             raise PermissionDenied(f"Template '{template.name}' is public and cannot be deleted")
+
+    def _missing(self, name: str) -> NotFound | Unavailable:
+        known = self._placement.unbuilt().get(name)
+        if known is None:
+            return NotFound(f"Template '{name[:100]}' not found", template=name[:100])
+        if known.percent is None:
+            return NotFound(f"Template '{name}' {known}", template=name, built=False)
+        return Unavailable(f"Template '{name}' {known}", template=name, percent=known.percent)
 
     async def _refresh(self) -> None:
         if not 0 <= self._clock.now() - self._refreshed_at < REFRESH_S:

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import jwt
 
-from atoll.core.ingress import LINK_AUDIENCE
+from atoll.core.access import access_token
+from atoll.core.ingress import LINK_AUDIENCE, VOLUME_AUDIENCE
 from atoll.core.ports import Clock
+from atoll.core.secrets import told_placeholder
 
 LIFETIME_S = 24 * 3600.0
+VOLUME_LIFETIME_S = 7 * 24 * 3600.0
 SMALLEST_STEP_S = 0.001
 
 
@@ -44,6 +47,21 @@ class TokenIssuer:
         expires_at = round(now + seconds, 6)
         facts = {"aud": LINK_AUDIENCE, "sub": sandbox_id, "port": port, "iat": int(now), "exp": expires_at}
         return Token(jwt.encode({**facts, "jti": secrets.token_hex(8)}, self._key, algorithm="HS256"), expires_at)
+
+    def volume(self, volume_id: str) -> Token:
+        """Shows and changes the volume's files."""
+        now = self._clock.now()
+        expires_at = round(now + VOLUME_LIFETIME_S, 6)
+        facts = {"aud": VOLUME_AUDIENCE, "sub": volume_id, "iat": int(now), "exp": expires_at}
+        return Token(jwt.encode({**facts, "jti": secrets.token_hex(8)}, self._key, algorithm="HS256"), expires_at)
+
+    def access(self, sandbox_id: str) -> str:
+        """`core.access`: the same at any time."""
+        return access_token(self._key, sandbox_id)
+
+    def placeholder(self, organization_id: int, secret: str) -> str:
+        """`core.secrets.told_placeholder`."""
+        return told_placeholder(self._key, organization_id, secret)
 
     def forget(self, sandbox_id: str) -> None:
         self._last_expiry.pop(sandbox_id, None)

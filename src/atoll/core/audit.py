@@ -30,3 +30,5 @@ class AuditEntry:
     request_id: str | None = None
     source: str | None = None
     detail: str | None = None
+    template: str | None = None
+    """Of a create: what the sandbox is made from."""

@@ -20,6 +20,14 @@ EngineHandle = dict[str, Any]  # Any: JSON values; the engine alone knows their 
 
 
 @dataclass(frozen=True)
+class VolumeSpec:
+    image: Path
+    key: bytes = field(repr=False)
+    path: str
+    """Where the sandbox has it."""
+
+
+@dataclass(frozen=True)
 class SandboxSpec:
     """All that a birth needs. `key` is the disk's, in clear: it is for the engine's memory only."""
 
@@ -37,6 +45,7 @@ class SandboxSpec:
     """In its resolv.conf."""
     slot: str | None = None
     """Made ahead by a `SlotMaker`, on this disk; one that is not there any more is no error."""
+    volumes: Sequence[VolumeSpec] = ()
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,8 @@ class SlotSpec:
     limits: Limits
     disk: Path
     key: bytes = field(repr=False)
+    config: Mapping[str, Any]
+    """The agent's, as far as the template says it."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,8 @@ class EngineUsage:
     cpu_seconds: float
     memory_bytes: int
     processes: int
+    memory_cache_bytes: int = 0
+    """Of `memory_bytes`, what gives way when memory is needed."""
 
 
 class Engine(Protocol):
@@ -66,9 +79,17 @@ class Engine(Protocol):
 
     async def prepare(self, template: Template) -> None: ...
 
-    async def create(self, spec: SandboxSpec) -> EngineHandle: ...
+    async def create(self, spec: SandboxSpec) -> EngineHandle:
+        """Its agent serves when this returns."""
+        ...
 
-    async def destroy(self, sandbox_id: str, handle: EngineHandle | None) -> None: ...
+    async def destroy(self, sandbox_id: str, handle: EngineHandle | None, behind: bool = False) -> None:
+        """`behind`: returns when nothing of it runs and nothing gets out in its name; the rest is `swept` behind."""
+        ...
+
+    async def swept(self, sandbox_id: str) -> None:
+        """Returns when nothing is left of one that was destroyed: its disk is nobody's any more."""
+        ...
 
     async def usage(self, sandbox_id: str, handle: EngineHandle) -> EngineUsage: ...
 
@@ -104,7 +125,38 @@ class Governed(Protocol):
 
 
 @runtime_checkable
+class Adjustable(Protocol):
+    """Engines that change what a running sandbox was born with. All are idempotent; `Conflict` when it is paused."""
+
+    async def set_memory(self, sandbox_id: str, limits: Limits) -> None:
+        """`Conflict`, and nothing changed, when it uses too much of what is to be taken from it."""
+        ...
+
+    async def mount(self, sandbox_id: str, volume: VolumeSpec) -> None:
+        """`InvalidInput` when its own files stand against it."""
+        ...
+
+    async def unmount(self, sandbox_id: str, image: Path, path: str, force: bool, known: int) -> None:
+        """`Conflict` while files of it are in use, unless `force`: they are out of reach then, but still there for who
+        has them open. `known`: how often the sandbox is to have it mounted; when it is not at `path`, and as often as
+        that elsewhere, it was moved, which is a `Conflict` too."""
+        ...
+
+    async def mounted(self, sandbox_id: str, image: Path, path: str) -> bool:
+        """Whether the volume is there in truth, also of one that is paused."""
+        ...
+
+    async def attached(self, image: Path) -> bool:
+        """Whether anybody at all has that volume mounted, or files of it open."""
+        ...
+
+
+@runtime_checkable
 class SlotMaker(Protocol):
     """Engines for which part of a create can be done ahead."""
 
     async def prepare_slot(self, spec: SlotSpec) -> None: ...
+
+    async def discard_slot(self, name: str) -> None:
+        """One that is not there any more is no error."""
+        ...

@@ -27,6 +27,7 @@ MAX_HTTPS_PORTS = 100
 MAX_MASK = 253
 TOKEN_BYTES = 32
 LINK_AUDIENCE = "atoll-link"
+VOLUME_AUDIENCE = "atoll-volume"
 LINK_S, MIN_LINK_S, MAX_LINK_S = 3600, 60, 7 * 24 * 3600
 
 Wire = dict[str, Any]  # Any: JSON values

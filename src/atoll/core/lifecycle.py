@@ -95,4 +95,6 @@ def step(state: State, event: Event) -> State:
     try:
         return TRANSITIONS[state, event]
     except KeyError:
-        raise Conflict(f"cannot {event.value} a sandbox that is {state.value}", state=state.value) from None
+        raise Conflict(
+            f"cannot {event.value} a sandbox that is {state.value}", state=state.value, event=event.value
+        ) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from .errors import CapacityExceeded, InvalidInput
@@ -18,7 +18,7 @@ class Limits:
     open_files: int = 4096
 
     def to_wire(self) -> dict[str, int]:
-        return asdict(self)
+        return dict(vars(self))
 
     @classmethod
     def from_wire(cls, data: dict[str, Any]) -> Limits:

@@ -119,7 +119,7 @@ REFUSE_ALL = KernelPolicy(open=False)
 
 def compile_policy(policy: Policy) -> KernelPolicy:
     allow4, allow6 = _allowed(policy.allow_networks)
-    divert = Divert.TCP if policy.proxy else Divert.WEB if policy.transforms or policy.inspect else Divert.NONE
+    divert = Divert.TCP if policy.proxy else Divert.WEB if policy.treatments or policy.inspect else Divert.NONE
     everything = EVERYWHERE in policy.allow_networks
     if policy.denies_all and not everything:
         return KernelPolicy(False, allow4, allow6, divert, bool(policy.allow_names))

@@ -14,7 +14,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
@@ -24,6 +24,7 @@ from .errors import InvalidInput
 from .names import Pattern, normal, parse_pattern, patterns_of
 from .prefixes import Prefixes
 from .reach import NEVER_REACHABLE, Address, Network, is_never_reachable, parse_network, plain
+from .secrets import SecretValue, by_name, check_references, check_uses, filled, references
 
 ALL_TRAFFIC = "0.0.0.0/0"
 EVERYWHERE = ipaddress.ip_network(ALL_TRAFFIC)
@@ -70,10 +71,15 @@ class EgressProxy:
 
 @dataclass(frozen=True)
 class Transform:
-    """Headers that are set in each request for one name."""
+    """What is done to the headers of each request for one name."""
 
     name: str
     headers: tuple[tuple[str, str], ...] = field(repr=False)
+    """Those that are set."""
+    swaps: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Placeholders of the sandbox's own, and the values that they stand for here."""
+    missing: tuple[str, ...] = ()
+    """Secrets that the headers refer to and that may not go there, or are not there: no request leaves."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,9 @@ class Policy:
     inspect: bool = False
     """Names are read on 80 and 443 although no rule needs them, for the log."""
     transforms: tuple[Transform, ...] = ()
+    """As given: what they say of secrets is a reference. `treatments` is what is done."""
+    secrets: tuple[SecretValue, ...] = ()
+    """By name. Only on the way to the egress daemon and there."""
     proxy: EgressProxy | None = None
     allow_order: tuple[str, ...] = field(default=(), compare=False, repr=False)
     """The allowed entries as they were given, which no verdict depends on: callers get them back like that."""
@@ -106,7 +115,22 @@ class Policy:
     @property
     def reads_names(self) -> bool:
         """Whether connections to 80 and 443 that no address rule allows have to show a name first."""
-        return bool(self.allow_names or self.transforms or self.inspect)
+        return bool(self.allow_names or self.treatments or self.inspect)
+
+    @cached_property
+    def treatments(self) -> Mapping[str, Transform]:
+        """By name: what is done to requests for it. Their TLS ends in the daemon. By pattern, too, where a secret's
+        host is one: `treatment` knows what that means for a name."""
+        hosts = (host for secret in self.secrets if secret.placeholders for host in secret.hosts)
+        given = {each.name: each.headers for each in self.transforms}
+        return {name: _treatment(name, given.get(name, ()), self.secrets) for name in dict.fromkeys((*given, *hosts))}
+
+    def treatment(self, name: str) -> Transform | None:
+        """What is done to requests for that name, which is in its normal form."""
+        if (found := self.treatments.get(name)) is not None:
+            return found
+        covered = any(pattern in self.treatments for pattern in patterns_of(name))
+        return _treatment(name, (), self.secrets) if covered else None
 
     @cached_property
     def allowed_prefixes(self) -> Prefixes:
@@ -268,11 +292,41 @@ def parse(given: Mapping[str, Any], internet_access: bool = True) -> Policy:
 
 def to_wire(policy: Policy) -> Wire:
     """Everything, secrets too; `from_wire` reads it back. For the node's own keeping."""
-    return {"internet_access": policy.internet_access, **given_form(policy, secrets=True)}
+    form = {"internet_access": policy.internet_access, **given_form(policy, secrets=True)}
+    return with_secrets(form, policy.secrets)
 
 
 def from_wire(data: Mapping[str, Any]) -> Policy:
-    return parse(data, data.get("internet_access") is not False)
+    policy = parse(data, data.get("internet_access") is not False)
+    return replace(policy, secrets=by_name(map(SecretValue.from_wire, data.get("secrets") or ())))
+
+
+def with_secrets(form: Mapping[str, Any], values: Sequence[SecretValue]) -> Wire:
+    """The form of `to_wire`, from one that has no values yet."""
+    return {**form, "secrets": [each.to_wire() for each in by_name(values)]} if values else dict(form)
+
+
+def referred(form: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Of a `given_form`: each secret that its rules refer to, and the names they are for."""
+    found: dict[str, dict[str, None]] = {}
+    for name, entries in form.get("rules", {}).items():
+        for text in (value for entry in entries for value in entry["transform"]["headers"].values()):
+            for secret in references(text):
+                found.setdefault(secret, {})[name] = None
+    return {secret: tuple(names) for secret, names in found.items()}
+
+
+def _treatment(name: str, headers: Sequence[tuple[str, str]], secrets: Sequence[SecretValue]) -> Transform:
+    here = {each.name: each for each in secrets if each.may_go_to(name)}
+    wanted = dict.fromkeys(secret for _, text in headers for secret in references(text))
+    if missing := tuple(secret for secret in wanted if secret not in here):
+        return Transform(name, (), missing=missing)
+    values = {secret: each.value for secret, each in here.items()}
+    return Transform(
+        name,
+        tuple((header, filled(text, values)) for header, text in headers),
+        tuple((word, each.value) for each in here.values() if each.is_for(name) for word in each.placeholders),
+    )
 
 
 def given_form(policy: Policy, secrets: bool = False) -> Wire:
@@ -407,7 +461,6 @@ def _dns_server(entry: Any) -> str:
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\ud7ff\ue000-\U0010ffff]*")
-_PLACEHOLDER = re.compile(r"\$\{e2b\.(?:identity\.tokens|secrets)\.[A-Za-z0-9_-]{1,128}\}")
 UNSETTABLE = {
     "connection",
     "content-length",
@@ -434,6 +487,7 @@ def _parse_rules(value: Any) -> tuple[Transform, ...]:
     transforms = tuple(each for each in found if each.headers)
     if len({each.name for each in transforms}) != len(transforms):
         raise InvalidInput("rules names a domain twice", field="rules")
+    check_uses(text for each in transforms for _, text in each.headers)
     return transforms
 
 
@@ -472,15 +526,7 @@ def _check_header(header: str, text: str) -> None:
         raise InvalidInput(f'Network transform header "{header}" cannot be set: it frames the request.', field="rules")
     if len(text.encode(errors="replace")) > MAX_HEADER_VALUE or not _VALUE.fullmatch(text):
         raise InvalidInput(f'Network transform header "{header}" has a value that is not valid.', field="rules")
-    rest = _PLACEHOLDER.sub("", text)
-    if "${e2b." in rest:
-        raise InvalidInput("Network transform header contains a malformed E2B placeholder.", field="rules")
-    if rest != text:
-        raise InvalidInput(
-            f'Network transform header "{header}" refers to a secret or an identity that this installation does '
-            "not have.",
-            field="rules",
-        )
+    check_references(header, text)
 
 
 # ---- the SOCKS5 server

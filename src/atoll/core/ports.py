@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from .audit import AuditEntry
+from .events import Event, EventQuery
 from .keys import ApiKey
 from .lifecycle import State
 from .limits import Limits
 from .quota import Quota, Used
 from .rates import Rates
 from .sandbox import Sandbox
-from .template import Template
+from .secrets import Secret, SecretValue
+from .template import Template, Unbuilt
+from .volumes import Volume, VolumeMount
 
 
 class Clock(Protocol):
@@ -31,6 +34,7 @@ class NodeHello:
     region: str
     version: str
     templates: tuple[Template, ...]
+    unbuilt: tuple[Unbuilt, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class Birth:
     internet_access: bool = True
     network: Mapping[str, Any] = field(default_factory=dict, repr=False)  # Any: JSON values
     """`core.policy.given_form` with its secrets."""
+    volumes: tuple[VolumeMount, ...] = ()
+    """Of a first life; later ones mount the same."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,39 @@ class Node(Protocol):
 
     async def usage(self, sandbox_id: str) -> dict[str, Any]: ...  # Any: JSON values
 
+    async def set_memory(self, sandbox_id: str, incarnation: int, memory_mib: int) -> None:
+        """Of one that runs, else `Conflict`; also when it uses too much of what is taken from it. Idempotent."""
+        ...
+
+    async def mount_volume(self, sandbox_id: str, incarnation: int, mount: VolumeMount) -> None:
+        """Into one that runs, else `Conflict`; `InvalidInput` when nothing can be mounted at its path. Idempotent."""
+        ...
+
+    async def unmount_volume(self, sandbox_id: str, incarnation: int, path: str, force: bool) -> None:
+        """`Conflict` while its files are in use, unless `force`: who has them open then keeps them, nobody else.
+        Idempotent."""
+        ...
+
+    async def make_volume(self, volume_id: str, size_mib: int, inodes: int) -> None:
+        """Idempotent."""
+        ...
+
+    async def grow_volume(self, volume_id: str, size_mib: int) -> None:
+        """Idempotent; `Conflict` while anybody has it mounted."""
+        ...
+
+    async def volume_usage(self) -> Mapping[str, int]:
+        """Bytes that each volume takes on the machine."""
+        ...
+
+    async def remove_volume(self, volume_id: str) -> None:
+        """Idempotent; `Conflict` while sandboxes have it mounted."""
+        ...
+
+    async def open_volume(self, volume_id: str) -> str:
+        """The socket of an agent that has its files at `core.volumes.KEEPER_ROOT`, for a minute at least."""
+        ...
+
     async def live(self, sandbox_id: str) -> int:
         """How many processes and cells started by a call still run: the sandbox's own word."""
         ...
@@ -142,6 +181,8 @@ class Placement(Protocol):
 
     def templates(self) -> Mapping[str, Template]: ...
 
+    def unbuilt(self) -> Mapping[str, Unbuilt]: ...
+
     async def refresh_templates(self) -> None: ...
 
 
@@ -153,6 +194,12 @@ class SandboxFilter:
     organization_id: int
     state: State | None = None
     region: str | None = None
+    states: Collection[State] = ()
+    """Any of these; empty: every one."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """All of these pairs."""
+    template: str | None = None
+    created_after: float | None = None
 
 
 Admit = Callable[[Used], None]
@@ -174,7 +221,17 @@ class SandboxRepository(Protocol):
         """Compare-and-set: False when the row is no longer in `old`'s state and incarnation."""
         ...
 
-    async def list(self, where: SandboxFilter, after: tuple[float, str] | None, limit: int) -> Sequence[Sandbox]:
+    async def replace_if(self, old: Sandbox, new: Sandbox, admit: Admit) -> bool:
+        """As `insert_if` does; what is used includes `old`."""
+        ...
+
+    async def used(self, key_id: str) -> Used:
+        """By all living sandboxes of a key."""
+        ...
+
+    async def list(
+        self, where: SandboxFilter, after: tuple[float, str] | None, limit: int, oldest_first: bool = False
+    ) -> Sequence[Sandbox]:
         """Newest first, without tombstones, from behind (created_at, id)."""
         ...
 
@@ -228,8 +285,87 @@ class AuditRepository(Protocol):
 
     async def list(self, limit: int) -> Sequence[AuditEntry]: ...
 
+    async def of_sandbox(self, sandbox_id: str, limit: int, without: Collection[str]) -> Sequence[AuditEntry]:
+        """What was done to it, newest first; `without` names operations that do not count."""
+        ...
+
+    async def events(self, organization_id: int, query: EventQuery) -> tuple[Sequence[Event], int]:
+        """Of all sandboxes that keys of this organization asked for, and how many there are in all."""
+        ...
+
     async def creator(self, sandbox_id: str) -> str | None:
         """The id of the key by which it was asked for, also when the sandbox is long gone."""
+        ...
+
+
+@dataclass(frozen=True)
+class KeptAnswer:
+    request: str
+    """Digest of the request that it answers."""
+    attempt: str
+    """Whose it was to answer: one server process."""
+    answer: Mapping[str, Any]  # Any: JSON values
+    """Empty until there is one."""
+
+
+class AnswerRepository(Protocol):
+    """Answers to requests that may be sent again, under a digest of their key."""
+
+    async def begin(self, key: str, request: str, attempt: str, at: float) -> KeptAnswer | None:
+        """None: the key is new, and from now on this attempt's."""
+        ...
+
+    async def finish(self, key: str, answer: Mapping[str, Any]) -> None: ...  # Any: JSON values
+
+    async def abandon(self, key: str, attempt: str) -> None:
+        """Nothing was done: the key is free again."""
+        ...
+
+    async def forget(self, before: float) -> None: ...
+
+
+class VolumeRepository(Protocol):
+    async def insert(self, volume: Volume, most: int) -> None:
+        """`Conflict` when its organization has one of this name, `CapacityExceeded` when it has `most` already."""
+        ...
+
+    async def get(self, volume_id: str) -> Volume | None: ...
+
+    async def by_name(self, organization_id: int, name: str) -> Volume | None: ...
+
+    async def list(self, organization_id: int) -> Sequence[Volume]:
+        """Oldest first."""
+        ...
+
+    async def replace(self, old: Volume, new: Volume) -> bool:
+        """Compare-and-set: False when it is gone, or has another size by now."""
+        ...
+
+    async def remove(self, volume_id: str) -> None: ...
+
+
+class SecretRepository(Protocol):
+    """Values are sealed; none but `values` gives one back."""
+
+    async def insert(self, secret: Secret, value: str, admit: Callable[[int], None]) -> None:
+        """`Conflict` when its organization has one of this name. `admit` is told how many it has, and raises when
+        there is no room."""
+        ...
+
+    async def get(self, organization_id: int, name_or_id: str) -> Secret | None: ...
+
+    async def list(self, organization_id: int, after: tuple[float, str] | None, limit: int) -> Sequence[Secret]:
+        """Newest first, from behind (created_at, id)."""
+        ...
+
+    async def replace(self, old: Secret, new: Secret, value: str | None) -> bool:
+        """Compare-and-set: False when there is another version by now, or none. Without a value it keeps its own."""
+        ...
+
+    async def remove(self, secret_id: str) -> None: ...
+
+    async def values(self, organization_id: int, names: Collection[str]) -> Sequence[SecretValue]:
+        """Of those that are there; without placeholders."""
         ...
 
 
@@ -258,4 +394,13 @@ class Store(Protocol):
     def audit(self) -> AuditRepository: ...
 
     @property
+    def answers(self) -> AnswerRepository: ...
+
+    @property
     def nodes(self) -> NodeRepository: ...
+
+    @property
+    def volumes(self) -> VolumeRepository: ...
+
+    @property
+    def secrets(self) -> SecretRepository: ...

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .limits import Limits, too_much
+from .limits import Limits, Size, too_much
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,18 @@ class Used:
     vcpu: int = 0
     memory_mib: int = 0
     disk_mib: int = 0
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What one key may have and has."""
+
+    quota: Quota
+    used: Used
+    largest: Size
+    """The largest that a sandbox of any template may be."""
+    max_life_s: int
+    """0: no limit."""
 
 
 def used_by(limits: Limits) -> Used:

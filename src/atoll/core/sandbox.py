@@ -9,6 +9,8 @@ from typing import Any
 from .ingress import DEFAULT, Dialect, Ingress
 from .lifecycle import EXECUTING, State
 from .limits import Limits
+from .secrets import SecretUse
+from .volumes import VolumeMount
 
 
 class InboundAuth(StrEnum):
@@ -16,6 +18,19 @@ class InboundAuth(StrEnum):
 
     TOKEN = "token"  # noqa: S105 - a name
     PUBLIC = "public"
+
+
+class OnTimeout(StrEnum):
+    """What becomes of a sandbox when its timeout is over. `delete` comes in every state. The others are about one that
+    runs; what rests has no timeout, and when it goes on its timeout begins anew."""
+
+    DELETE = "delete"
+    KILL = "kill"
+    """Deleted, when it runs."""
+    PAUSE = "pause"
+    """Processes and memory are kept."""
+    STOP = "stop"
+    """The disk is kept."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +55,8 @@ class Sandbox:
     last_activity_at: float
     timeout_s: int | None = None
     timeout_from: float = 0.0
+    idle_timeout_s: int | None = None
+    """It ends so long after its last use, with nothing open, as by its timeout."""
     ran_s: float = 0.0
     """Running time of the periods that are over; the present one began at `state_since`."""
     check_at: float | None = None
@@ -57,10 +74,16 @@ class Sandbox:
     """`core.policy.given_form` with its secrets."""
     ingress: Ingress = DEFAULT
     dialect: Dialect = Dialect.HOPX
+    on_timeout: OnTimeout = OnTimeout.DELETE
+    secrets: tuple[SecretUse, ...] = ()
+    """Its variables that stand for one. What header rules refer to is in `network`."""
+    volumes: tuple[VolumeMount, ...] = ()
+    plugged_mib: int = 0
+    """Of its memory, what it was not born with."""
 
     @property
     def policy_form(self) -> dict[str, Any]:  # Any: JSON values
-        """`core.policy.to_wire` of its policy."""
+        """`core.policy.to_wire` of its policy, without the values of secrets."""
         return {"internet_access": self.internet_access, **self.network}
 
     @property

@@ -168,6 +168,8 @@ class NodeSettings:
     reserves: Reserves = field(default_factory=Reserves)
     warm: tuple[str, ...] = ()
     """Templates whose zygotes are made at the start, not with the first sandbox."""
+    ready: int | None = None
+    """Sandboxes made ahead for each template in use; None: as many as the memory suggests."""
     uplink: Uplink = NO_UPLINK
     open_ranges: str = ""
     """Internal networks that sandboxes may reach all the same, separated by commas."""

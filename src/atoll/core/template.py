@@ -45,3 +45,28 @@ class Template:
         for name in ("layers", "features", "tags", "preload"):
             known[name] = tuple(known.get(name, ()))
         return cls(**known)
+
+
+@dataclass(frozen=True)
+class Unbuilt:
+    """A template that Atoll brings and this machine does not have (yet)."""
+
+    name: str
+    percent: int | None = None
+    """How far its build is; None: nobody builds it."""
+    failure: str = ""
+    """Why the last build of it gave up; for who runs the machine, not for callers."""
+
+    def __str__(self) -> str:
+        """
+        >>> str(Unbuilt("base", 42))
+        'is being built on this machine, 42 % are done: try again soon'
+        >>> str(Unbuilt("base"))
+        'is not built on this machine: `atoll template build base` there does it'
+        >>> str(Unbuilt("base", failure="/data: no space left on device"))
+        'is not built on this machine, for its build failed: `atoll template build base` there tries it again'
+        """
+        if self.percent is not None:
+            return f"is being built on this machine, {self.percent} % are done: try again soon"
+        why, again = (", for its build failed", "tries it again") if self.failure else ("", "does it")
+        return f"is not built on this machine{why}: `atoll template build {self.name}` there {again}"

@@ -65,7 +65,7 @@ def decide(
         nameless = name is None and policy.allow_names and policy.denies_all and verdict == denied_all(policy)
         return Refused(NO_NAME if nameless else verdict.rule)
     by_name = name is not None and judge_name(policy, name) == verdict
-    transform = _transform(policy, name)
+    transform = policy.treatment(name) if name is not None else None
     spoken = name is not None and (by_name or transform is not None or (policy.proxy and not policy.deny_networks))
     return Onward(
         verdict.rule,
@@ -86,15 +86,11 @@ def _to_ingress(policy: Policy, port: int, name: str | None, surroundings: Surro
     verdict = judge_name(policy, name) or (denied_all(policy) if policy.denies_all else DEFAULT_VERDICT)
     if not verdict.allowed:
         return Refused(verdict.rule)
-    return Onward(verdict.rule, name, by_name=True, ingress=True, transform=_transform(policy, name))
+    return Onward(verdict.rule, name, by_name=True, ingress=True, transform=policy.treatment(name))
 
 
 def is_own(name: str, domain: str | None) -> bool:
     return domain is not None and (name == domain or name.endswith(f".{domain}"))
-
-
-def _transform(policy: Policy, name: str | None) -> Transform | None:
-    return next((each for each in policy.transforms if each.name == name), None)
 
 
 def still_allowed(

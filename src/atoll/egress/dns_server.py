@@ -351,13 +351,17 @@ class DnsServer:
 
 
 def listen(address: str, port: int) -> tuple[socket.socket, socket.socket]:
-    """The two sockets, in this thread's network namespace."""
+    """The two sockets, in this thread's network namespace. Port 0 is one that is free for UDP, and tried for TCP."""
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    udp.bind((address, port))
-    udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-    with contextlib.suppress(OSError):  # SO_RCVBUFFORCE: beyond net.core.rmem_max, for who may
-        udp.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
-    tcp = socket.create_server((address, port), backlog=512)
+    try:
+        udp.bind((address, port))
+        udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        with contextlib.suppress(OSError):  # SO_RCVBUFFORCE: beyond net.core.rmem_max, for who may
+            udp.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+        tcp = socket.create_server(udp.getsockname(), backlog=512)
+    except BaseException:
+        udp.close()
+        raise
     tcp.setblocking(False)
     return udp, tcp
 

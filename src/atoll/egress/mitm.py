@@ -4,7 +4,7 @@ name over a connection of our own, whose certificate is checked.
 One connection onward for one of the sandbox's, made at its first request; they end together. Bodies pass piece by
 piece in both directions at once, so whoever is slow slows the other. After a 101 only bytes are copied.
 
-The values of the rules stand in the bytes that leave and nowhere else: in no error, no answer, no log.
+The values of rules and secrets stand in the bytes that leave and nowhere else: in no error, no answer, no log.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
 
 import h11
 
 from atoll.core.errors import AtollError, PermissionDenied
+from atoll.core.policy import Transform
 
 from .authority import Authority
 from .http_side import Event, Gone, NotHttp, Side
 from .streams import PIECE, PlainStream, Stream, TlsStream, join
-from .transform import HeaderRules, Onward, Refused, answer_headers, is_strict, onward, trailers
+from .transform import Onward, Refused, answer_headers, is_strict, onward, trailers
 
 PROTOCOLS = ("http/1.1",)
 MAX_TALKS, MAX_TALKS_OF_ONE, TALKS_PART = 2048, 256, 8  # for `shares.Places`; one is about 110 KiB
@@ -42,11 +43,10 @@ class Visit:
     """The sandbox's side; taken over."""
     received: bytes
     """What was read from it already."""
-    name: str
     tls: bool
-    rules: HeaderRules = field(repr=False)
+    transform: Transform
     dial: Callable[[], Awaitable[socket.socket | Stream]]
-    """To the name. `PermissionDenied`: the sandbox may not; other errors: not now."""
+    """To the transform's name. `PermissionDenied`: the sandbox may not; other errors: not now."""
     on_request: Callable[[str, str], None] = lambda method, path: None
     """Method, and path without the query."""
 
@@ -133,7 +133,7 @@ class _Talk:
         await asyncio.gather(*(_leave(side) for side in (client, self._upstream) if side is not None))
 
     async def _accept(self, authority: Authority) -> TlsStream:
-        stream = TlsStream(self._stream, authority.context(self._visit.name))
+        stream = TlsStream(self._stream, authority.context(self._visit.transform.name))
         try:
             async with asyncio.timeout(HANDSHAKE_S):
                 await stream.handshake()
@@ -158,7 +158,7 @@ class _Talk:
             raise _Stop(End.MALFORMED, "no request of HTTP/1.1") from error
         if not isinstance(event, h11.Request):
             return None
-        found = onward(event, self._visit.name, self._visit.tls, self._visit.rules)
+        found = onward(event, self._visit.tls, self._visit.transform)
         if isinstance(found, Refused):
             raise _Stop(End.MALFORMED, found.why)
         self._visit.on_request(found.method.decode(), found.path)
@@ -253,7 +253,7 @@ class _Talk:
         if isinstance(event, h11.Data):
             upstream.say(h11.Data(data=event.data))
         elif isinstance(event, h11.EndOfMessage):
-            upstream.say(h11.EndOfMessage(headers=trailers(event.headers, self._visit.rules)))
+            upstream.say(h11.EndOfMessage(headers=trailers(event.headers, self._visit.transform.headers)))
 
     # ---- answers
 
@@ -313,6 +313,8 @@ class _Talk:
     # ---- onward
 
     async def _reach(self) -> Side:
+        if missing := self._visit.transform.missing:
+            raise _NotReached(f"its header rule refers to a secret that is not there or may not go there: {missing[0]}")
         try:
             dialled = await self._visit.dial()
         except PermissionDenied as error:
@@ -322,7 +324,7 @@ class _Talk:
         stream: Stream = PlainStream(dialled) if isinstance(dialled, socket.socket) else dialled
         self._upstream = side = Side(stream, h11.CLIENT)  # closed with the talk, whatever becomes of the handshake
         if self._visit.tls:
-            side.stream = tls = TlsStream(stream, self._upstream_tls, self._visit.name)
+            side.stream = tls = TlsStream(stream, self._upstream_tls, self._visit.transform.name)
             try:
                 async with asyncio.timeout(HANDSHAKE_S):
                     await tls.handshake()
@@ -331,7 +333,7 @@ class _Talk:
         return side
 
     async def _say_not_reached(self, client: Side, request: Onward, why: str) -> None:
-        text = f"Atoll: {self._visit.name} could not be reached: {why}\n".encode(errors="replace")
+        text = f"Atoll: {self._visit.transform.name} could not be reached: {why}\n".encode(errors="replace")
         headers = [
             (b"Content-Type", b"text/plain; charset=utf-8"),
             (b"Content-Length", str(len(text)).encode()),

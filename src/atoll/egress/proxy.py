@@ -322,10 +322,9 @@ class Proxy:
             await tls_flow.carry(connection, raw)
 
     async def _transformed(self, connection: Connection, received: bytes, tls: bool) -> None:
-        onward, name = connection.onward, connection.name
+        onward = connection.onward
         assert onward is not None
         assert onward.transform is not None
-        assert name is not None
         if not self._talks.take(connection.sandbox_id):
             raise Refusal(CONNECTIONS, "too many connections with header rules")
         try:
@@ -333,9 +332,8 @@ class Proxy:
                 mitm.Visit(
                     sock=connection.client,
                     received=received,
-                    name=name,
                     tls=tls,
-                    rules=onward.transform.headers,
+                    transform=onward.transform,
                     dial=lambda: connection.dial(onward),
                     on_request=lambda method, path: connection.write_request(
                         method, path, onward.rule, Outcome.ALLOWED

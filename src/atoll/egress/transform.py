@@ -13,6 +13,9 @@ from typing import Protocol
 import h11
 
 from atoll.core.names import normal
+from atoll.core.policy import Transform
+
+from .swaps import swapped
 
 Headers = list[tuple[bytes, bytes]]
 HeaderRules = Sequence[tuple[str, str]]
@@ -68,8 +71,9 @@ def is_strict(raw: bytes) -> bool:
     return _READ_IN_TWO_WAYS.search(raw[: end.end()] if end else raw) is None
 
 
-def onward(request: h11.Request, name: str, tls: bool, rules: HeaderRules) -> Onward | Refused:
-    """`name` in its normal form."""
+def onward(request: h11.Request, tls: bool, done: Transform) -> Onward | Refused:
+    """`done`: what is done to requests for its name."""
+    name = done.name
     if request.method in REFUSED_METHODS:
         return Refused(f"the method {request.method.decode()} is not for names with header rules")
     hosts = _values(request.headers, b"host")
@@ -80,7 +84,10 @@ def onward(request: h11.Request, name: str, tls: bool, rules: HeaderRules) -> On
     target = _origin_form(request, hosts[0], tls)
     if target is None:
         return Refused("a target that is no path of this host")
-    return Onward(request.method, target, _outgoing(request, rules))
+    headers = swapped(_outgoing(request, done.headers), done.swaps)
+    if headers is None:
+        return Refused("headers that are too long with the values of secrets in them")
+    return Onward(request.method, target, headers + _ruled(done.headers))
 
 
 def host_name(value: bytes) -> str | None:
@@ -124,7 +131,11 @@ def _outgoing(request: h11.Request, rules: HeaderRules) -> Headers:
         headers.append((b"TE", b"trailers"))
     if kept:
         headers.append((b"Connection", b", ".join(kept)))
-    return headers + [(name.encode(), value.strip(" \t").encode()) for name, value in rules]
+    return headers
+
+
+def _ruled(rules: HeaderRules) -> Headers:
+    return [(name.encode(), value.strip(" \t").encode()) for name, value in rules]
 
 
 def asks_for_websocket(request: h11.Request) -> bool:

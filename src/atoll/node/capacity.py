@@ -24,6 +24,10 @@ def capacity(data: Path, reserves: Reserves, meminfo: Path = Path("/proc/meminfo
     }
 
 
+def installed_mib(meminfo: Path = Path("/proc/meminfo")) -> int:
+    return memory_mib(meminfo.read_text())["MemTotal"]
+
+
 def memory_mib(meminfo: str) -> dict[str, int]:
     lines = (line.split() for line in meminfo.splitlines())
     return {words[0].rstrip(":"): int(words[1]) // 1024 for words in lines if len(words) == 3 and words[2] == "kB"}

@@ -1,4 +1,8 @@
-"""Handles: what the node knows of each sandbox, one JSON file each, written before the effect it announces.
+"""Handles: what the node knows of each sandbox, one file each, written before the effect it announces.
+
+A file holds one line of JSON for each save, the last one counts: to add a line costs a quarter of what a new file in
+the place of the old one does, for which the file system starts to write. A line that was cut off is no JSON, and the
+one before it holds. A file that has grown is written anew.
 
 A save is atomic (a reader sees the old or the new one) and survives the death of any process. It survives a power cut
 only after `sync`, which waits for the disk: after a power cut nothing runs, so a sandbox's handle has to be durable
@@ -7,11 +11,13 @@ when its disk is worth something without its processes. That is when it stops, a
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -19,8 +25,11 @@ from typing import Any
 from atoll.core.engine import EngineHandle
 from atoll.core.limits import Limits
 from atoll.core.template import Template
+from atoll.core.volumes import VolumeMount
 
 log = logging.getLogger(__name__)
+
+MOST_BYTES = 64 * 1024
 
 
 class HandleState(StrEnum):
@@ -63,13 +72,18 @@ class Handle:
     trust_is_old: bool = False
     """Its header rules were changed, and its trust store was not brought up to date yet."""
     engine: EngineHandle | None = None
+    volumes: tuple[VolumeMount, ...] = ()
+    unsettled: bool = False
+    """A change of its memory or of its mounts was begun: what came of it is to be looked up."""
+    keeper: bool = False
+    """The node's own: it shows a volume's files to whoever may see them, and is no sandbox of anybody's."""
 
     @property
     def pid(self) -> int | None:
         return self.engine["pid"] if self.engine else None
 
     def to_json(self) -> bytes:
-        return json.dumps(asdict(self), separators=(",", ":")).encode()
+        return json.dumps(vars(self), default=vars, separators=(",", ":")).encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> Handle:
@@ -78,7 +92,12 @@ class Handle:
         known["state"] = HandleState(known["state"])
         known["limits"] = Limits.from_wire(known["limits"])
         known["template"] = Template.from_wire(known["template"])
+        known["volumes"] = tuple(VolumeMount(**mount) for mount in known.get("volumes", ()))
         return cls(**known)
+
+
+def _doomed(handle: Handle) -> Handle:
+    return replace(handle, state=HandleState.DESTROYING, wrapped_key="", wrapped_env="", wrapped_policy="")
 
 
 class HandleStore:
@@ -98,27 +117,58 @@ class HandleStore:
         return self._handles.get(sandbox_id)
 
     def save(self, handle: Handle) -> Handle:
-        final = self._path(handle.id)
+        line = handle.to_json()
+        if handle.id not in self._handles or not self._add(handle.id, line):
+            self._write(handle.id, line)
+        self._handles[handle.id] = handle
+        return handle
+
+    def _write(self, sandbox_id: str, line: bytes) -> None:
+        final = self._path(sandbox_id)
         staging = final.with_suffix(".new")
         descriptor = os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            os.write(descriptor, handle.to_json())
+            written = os.write(descriptor, line)
         finally:
             os.close(descriptor)
+        if written != len(line):  # the older one is worth more
+            staging.unlink()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(staging))
         os.rename(staging, final)
-        self._handles[handle.id] = handle
-        return handle
+
+    def _add(self, sandbox_id: str, line: bytes) -> bool:
+        """False: it has to be written anew."""
+        try:
+            descriptor = os.open(self._path(sandbox_id), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            if os.fstat(descriptor).st_size > MOST_BYTES:
+                return False
+            return os.write(descriptor, b"\n" + line) == len(line) + 1
+        finally:
+            os.close(descriptor)
 
     def change(self, handle: Handle, state: HandleState, **changes: Any) -> Handle:  # Any: as dataclasses.replace
         return self.save(replace(handle, state=state, **changes))
 
+    def doom(self, handle: Handle) -> Handle:
+        """As a save that it is being destroyed, by the file's name alone: nothing is written. Keys and secrets go from
+        memory here, and with the file when the rest is swept."""
+        with contextlib.suppress(FileNotFoundError):  # it was before
+            self._path(handle.id).rename(self._doomed_path(handle.id))
+        doomed = _doomed(handle)
+        self._handles[handle.id] = doomed
+        return doomed
+
     def remove(self, sandbox_id: str) -> None:
         self._path(sandbox_id).unlink(missing_ok=True)
+        self._doomed_path(sandbox_id).unlink(missing_ok=True)
         self._handles.pop(sandbox_id, None)
 
-    def sync(self, sandbox_id: str) -> None:
+    def sync(self, *sandbox_ids: str) -> None:
         """Blocks until what was saved last is on the disk. A handle that is gone needs no syncing."""
-        for path in (self._path(sandbox_id), self._directory):
+        for path in (*map(self._path, sandbox_ids), self._directory):
             try:
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
@@ -131,12 +181,29 @@ class HandleStore:
     def _path(self, sandbox_id: str) -> Path:
         return self._directory / f"{sandbox_id}.json"
 
+    def _doomed_path(self, sandbox_id: str) -> Path:
+        return self._directory / f"{sandbox_id}.doomed"
+
     def _load(self) -> Iterator[Handle]:
         for leftover in self._directory.glob("*.new"):
             leftover.unlink()
+        for path in sorted(self._directory.glob("*.doomed")):
+            try:
+                yield _doomed(_last(path.read_bytes()))
+            except (ValueError, KeyError, TypeError):
+                path.unlink()  # nothing of it is to be kept, and what nobody has a handle of is removed
         for path in sorted(self._directory.glob("*.json")):
             try:
-                yield Handle.from_json(path.read_bytes())
+                yield _last(path.read_bytes())
             except (ValueError, KeyError, TypeError):
                 log.exception("the handle %s cannot be read; its disk is kept, the sandbox is not offered", path)
                 self.unreadable.add(path.stem)
+
+
+def _last(text: bytes) -> Handle:
+    """Of the lines the last that is whole. After a power cut there can be zeros where one was not written yet."""
+    first, *later = text.rstrip(b"\0").split(b"\n")
+    for line in reversed(later):
+        with contextlib.suppress(ValueError):
+            return Handle.from_json(line)
+    return Handle.from_json(first)

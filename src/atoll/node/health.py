@@ -13,10 +13,6 @@ MAX_ANSWER = 16 * 1024  # a true answer has some 200 bytes
 MAX_LIVE = 1 << 20  # more processes than any sandbox can have
 
 
-async def check(socket: Path, timeout_s: float = 10.0) -> None:
-    await ask(socket, "GET", "/health", timeout_s)
-
-
 async def live(socket: Path, timeout_s: float = 2.0) -> int:
     """How many processes and cells started by a call still run: the sandbox's own word."""
     body = await ask(socket, "GET", "/activity", timeout_s)

@@ -8,44 +8,54 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
 import subprocess
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import Any
 
+import uvloop
+
 import atoll
-from atoll.core.errors import AtollError, InvalidInput, Unavailable
+from atoll.core.errors import AtollError, Conflict, InvalidInput, Unavailable
 from atoll.core.ids import is_sandbox_id
 from atoll.core.limits import Limits
 from atoll.core.policy import CLOSED, Policy, from_wire
 from atoll.core.reach import parse_open_ranges
 from atoll.core.settings import NodeSettings, Places
 from atoll.core.uplink import NO_UPLINK
+from atoll.core.volumes import INODES_PER_MIB, VolumeMount, check_inodes, check_mounts, check_size
 from atoll.egress.blocklist_file import BlockListFile, kernel_part
 from atoll.egress.dial import Dialer, Outside
 from atoll.engines.native.version import engine_version
 from atoll.rpc import Connection, RpcServer, serve
 from atoll.storage.keys import master_key
 from atoll.storage.runtime import current, runtime_argv
+from atoll.storage.templates import unbuilt
 
 from .backoff import Backoff
 from .callbacks import allowed_by
-from .capacity import capacity
+from .capacity import capacity, installed_mib
 from .catalogue import Catalogue
 from .dial_server import DialServer
 from .disks import SealedDisks
 from .egress_process import EgressProcess, NoEgress, egress_process
 from .handles import HandleStore
+from .keepers import Keepers
 from .launcher_process import launcher_command, start_launcher
 from .native_engine import NativeEngine
 from .sandboxes import Order, Sandboxes
-from .slots import SlotPool
+from .slots import SlotPool, fitting
+from .volumes import Volumes
 
 log = logging.getLogger(__name__)
 
 EGRESS_ANSWER_S = 4.0
+GROW_LOOKS, REMOVE_LOOKS, DETACH_LOOK_S = 20, 60, 0.05
+MOST_MEMORY_MIB = 1 << 24
 
 Params = dict[str, Any]  # Any: JSON values; shapes are in docs/architecture.md
 
@@ -62,13 +72,17 @@ class Node:
         self._places = places
         self._catalogue = Catalogue(places.data / "node" / "templates")
         self._engine = engine or native_engine(settings, lambda *exited: self._sandboxes.exited(*exited))
-        disks = SealedDisks(places.data / "node", master_key(places.data / "node" / "master.key"))
-        self._slots = SlotPool(self._engine, disks)
+        master = master_key(places.data / "node" / "master.key")
+        disks = SealedDisks(places.data / "node", master)
+        self._volumes = Volumes(places.data / "node", master)
+        ready = fitting(installed_mib()) if settings.ready is None else settings.ready
+        self._slots = SlotPool(self._engine, disks, ready)
         handles = HandleStore(places.data / "node" / "sandboxes")
         self._egress = egress or egress_process(settings, self._egress_event)
         self._sandboxes = Sandboxes(
-            places, self._engine, handles, disks, self._catalogue, self._emit, self._slots, self._egress
+            places, self._engine, handles, disks, self._catalogue, self._emit, self._slots, self._egress, self._volumes
         )
+        self._keepers = Keepers(self._sandboxes, self._catalogue.all)
         self._opened = parse_open_ranges(settings.open_ranges)
         self._outward = Dialer(Outside.of(settings.uplink, self._opened))
         self._blocklist = BlockListFile(places.data / "egress" / "blocklist.txt")
@@ -85,8 +99,18 @@ class Node:
             "pause": lambda params: self._sandboxes.pause(*which(params)),
             "resume": lambda params: self._sandboxes.resume(*which(params)),
             "set_network": lambda params: self._sandboxes.set_network(*which(params), policy_from(params)),
+            "set_memory": lambda params: self._sandboxes.set_memory(*which(params), memory_from(params)),
+            "volume_mount": lambda params: self._sandboxes.mount(*which(params), mount_from(params)),
+            "volume_unmount": lambda params: self._sandboxes.unmount(
+                *which(params), str(params["path"]), params.get("force") is True
+            ),
+            "volume_grow": self._grow_volume,
             "usage": lambda params: self._sandboxes.usage(sandbox_id(params)),
             "activity": lambda params: self._sandboxes.activity(sandbox_id(params)),
+            "volume_make": self._make_volume,
+            "volume_remove": self._remove_volume,
+            "volume_open": lambda params: self._keepers.open(volume_id(params)),
+            "volumes": self._list_volumes,
             "egress_log": self._egress_log,
             "egress_totals": self._egress_totals,
             "list": self._list,
@@ -96,12 +120,14 @@ class Node:
 
     async def serve(self, stop: asyncio.Event) -> None:
         """The socket appears when the launcher answers and everything is recovered; who connects finds the truth."""
+        await asyncio.to_thread(self._volumes.finish_growing)
         await self._connect_engine()
         await self._sandboxes.recover()
         await self._egress.open()
         self._slots.open()
         self._dials.open()
         self._server = await serve(self._places.node_socket, self._answer)
+        gc.freeze()  # what is there by now stays: no collection has to look through it
         warming = asyncio.create_task(self._warm())
         keeping = asyncio.create_task(self._keep_engine())
         try:
@@ -113,6 +139,7 @@ class Node:
                 task.cancel()
             await asyncio.gather(warming, keeping, return_exceptions=True)
             await self._slots.close()
+            await self._keepers.shut()
             await self._sandboxes.close()
             await self._egress.close()
             await asyncio.gather(*self._telling, return_exceptions=True)
@@ -166,12 +193,62 @@ class Node:
         totals = await self._egress.ask("totals", {"id": asked}, EGRESS_ANSWER_S)
         return totals if asked else {**totals, "refused_packets": await self._engine.refused()}
 
+    async def _make_volume(self, params: Params) -> Params:
+        size_mib = int(params["size_mib"])
+        check_size(size_mib)
+        inodes = int(params.get("inodes") or size_mib * INODES_PER_MIB)
+        check_inodes(inodes, size_mib)
+        await asyncio.to_thread(self._volumes.make, volume_id(params), size_mib, inodes)
+        return {}
+
+    async def _grow_volume(self, params: Params) -> Params:
+        identity, size_mib = volume_id(params), int(params["size_mib"])
+        check_size(size_mib)
+        if users := self._sandboxes.users_of(identity):
+            raise Conflict(
+                f"sandboxes have the volume mounted ({users}): unmount it there, or kill them, first", sandboxes=users
+            )
+        with self._volumes.withheld(identity):
+            await self._keepers.close(identity)
+            await self._until_detached(identity, GROW_LOOKS)
+            await asyncio.to_thread(self._volumes.grow, identity, size_mib)
+        return {}
+
+    async def _until_detached(self, identity: str, looks: int) -> None:
+        """The kernel lets go of an image some time after its last user, and tells nobody."""
+        for _ in range(looks):
+            if not await self._engine.attached(self._volumes.image(identity)):
+                return
+            await asyncio.sleep(DETACH_LOOK_S)
+        raise Conflict(
+            "programs still have files of the volume open, in a sandbox from which it was unmounted by force: end "
+            "them, or kill the sandbox"
+        )
+
+    async def _remove_volume(self, params: Params) -> Params:
+        identity = volume_id(params)
+        if users := self._sandboxes.users_of(identity):
+            raise Conflict(
+                f"sandboxes have the volume mounted ({users}): unmount it there, or kill them, first", sandboxes=users
+            )
+        with self._volumes.withheld(identity):  # nothing between: who comes now to mount it is refused, a keeper too
+            await self._keepers.close(identity)
+            if self._volumes.image(identity).exists():
+                await self._until_detached(identity, REMOVE_LOOKS)
+            self._volumes.close(identity)
+            await asyncio.to_thread(self._volumes.remove, identity)
+        return {}
+
+    async def _list_volumes(self, _: Params) -> Params:
+        return {"volumes": [{"id": each, "used_bytes": self._volumes.used_bytes(each)} for each in self._volumes.ids()]}
+
     async def _hello(self, _: Params) -> Params:
         return {
             "node_id": self._places.installation,
             "region": self._settings.region,
             "version": atoll.__version__,
             "templates": [template.to_wire() for template in self._catalogue.all()],
+            "unbuilt": [asdict(template) for template in unbuilt(self._places.data)],
         }
 
     async def _list(self, _: Params) -> Params:
@@ -221,6 +298,7 @@ class Node:
     async def _reconnect(self) -> None:
         try:
             await self._connect_engine()
+            self._keepers.forget()
             await self._sandboxes.recover()
             self._slots.open()
             await self._warm()
@@ -256,9 +334,33 @@ def order_from(params: Params) -> Order:
             hostname=str(params.get("hostname") or identity),
             env=env,
             policy=policy_from(params),
+            volumes=mounts_from(params),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidInput("not a sandbox order") from error
+
+
+def memory_from(params: Params) -> int:
+    memory_mib = params.get("memory_mib")
+    if not isinstance(memory_mib, int) or not 0 < memory_mib <= MOST_MEMORY_MIB:
+        raise InvalidInput("memory is a number of MiB")
+    return memory_mib
+
+
+def mount_from(params: Params) -> VolumeMount:
+    try:
+        (mount,) = mounts_from({"volumes": [params["mount"]]})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InvalidInput("not a mount") from error
+    return mount
+
+
+def mounts_from(params: Params) -> tuple[VolumeMount, ...]:
+    mounts = tuple(VolumeMount.from_wire(mount) for mount in params.get("volumes") or ())
+    check_mounts(mounts)
+    if not all(is_sandbox_id(mount.volume_id) for mount in mounts):
+        raise InvalidInput("not a volume's id")
+    return mounts
 
 
 def policy_from(params: Params) -> Policy:
@@ -281,6 +383,10 @@ def sandbox_id(params: Params) -> str:
     return identity
 
 
+volume_id = sandbox_id
+"""Ids of volumes have the same form."""
+
+
 async def _or_log(work: Awaitable[None], what: str) -> None:
     try:
         await work
@@ -292,7 +398,8 @@ async def _or_log(work: Awaitable[None], what: str) -> None:
 
 def run(settings: NodeSettings) -> None:
     """Blocks until SIGTERM or SIGINT."""
-    asyncio.run(_until_signal(settings))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_until_signal(settings))
 
 
 async def _until_signal(settings: NodeSettings) -> None:

@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from atoll.core.engine import EngineHandle, EngineUsage, SandboxSpec, SlotSpec
+from atoll.core.engine import EngineHandle, EngineUsage, SandboxSpec, SlotSpec, VolumeSpec
 from atoll.core.errors import AtollError, Unavailable
+from atoll.core.limits import Limits
 from atoll.core.packet_policy import KernelPolicy
 from atoll.core.settings import Places
 from atoll.core.template import Template
@@ -24,10 +25,11 @@ log = logging.getLogger(__name__)
 HELLO_TIMEOUT_S = 10.0
 PREPARE_TIMEOUT_S = 120.0  # importing a scientific stack from a cold disk
 CREATE_TIMEOUT_S = 30.0
+SWEEP_TIMEOUT_S = 120.0  # births go first, and an unmount may have much to write
 
 
 class NativeEngine:
-    """Implements `core.engine.Engine`, `Pausable` and `Governed`."""
+    """Implements `core.engine.Engine`, `Pausable`, `Governed` and `Adjustable`."""
 
     def __init__(
         self,
@@ -86,8 +88,12 @@ class NativeEngine:
             "disk": str(spec.disk),
             "key": spec.key.hex(),
             "limits": spec.limits.to_wire(),
+            "config": dict(spec.config),
         }
         await self._call("prepare", request, CREATE_TIMEOUT_S)
+
+    async def discard_slot(self, name: str) -> None:
+        await self._call("discard", {"slot": name})
 
     async def create(self, spec: SandboxSpec) -> EngineHandle:
         request = {
@@ -102,21 +108,43 @@ class NativeEngine:
             "slot": spec.slot,
             "egress": spec.egress.to_wire(),
             "nameservers": list(spec.nameservers),
+            "volumes": [_volume(volume) for volume in spec.volumes],
         }
         return await self._call("create", request, CREATE_TIMEOUT_S)
 
-    async def destroy(self, sandbox_id: str, handle: EngineHandle | None) -> None:
-        await self._call("destroy", {"id": sandbox_id, "handle": handle})
+    async def destroy(self, sandbox_id: str, handle: EngineHandle | None, behind: bool = False) -> None:
+        await self._call("destroy", {"id": sandbox_id, "handle": handle, "behind": behind})
+
+    async def swept(self, sandbox_id: str) -> None:
+        await self._call("swept", {"id": sandbox_id}, SWEEP_TIMEOUT_S)
 
     async def usage(self, sandbox_id: str, handle: EngineHandle) -> EngineUsage:
         used = await self._call("usage", {"id": sandbox_id, "handle": handle})
-        return EngineUsage(float(used["cpu_seconds"]), int(used["memory_bytes"]), int(used["processes"]))
+        cache = int(used.get("memory_cache_bytes", 0))
+        return EngineUsage(float(used["cpu_seconds"]), int(used["memory_bytes"]), int(used["processes"]), cache)
 
     async def pause(self, sandbox_id: str, handle: EngineHandle) -> None:
         await self._call("pause", {"id": sandbox_id, "handle": handle})
 
     async def resume(self, sandbox_id: str, handle: EngineHandle) -> None:
         await self._call("resume", {"id": sandbox_id, "handle": handle})
+
+    async def set_memory(self, sandbox_id: str, limits: Limits) -> None:
+        await self._call("set_memory", {"id": sandbox_id, "limits": limits.to_wire()})
+
+    async def mount(self, sandbox_id: str, volume: VolumeSpec) -> None:
+        await self._call("mount", {"id": sandbox_id, **_volume(volume)})
+
+    async def unmount(self, sandbox_id: str, image: Path, path: str, force: bool, known: int) -> None:
+        request = {"id": sandbox_id, "image": str(image), "path": path, "force": force, "known": known}
+        await self._call("unmount", request)
+
+    async def mounted(self, sandbox_id: str, image: Path, path: str) -> bool:
+        answer = await self._call("mounted", {"id": sandbox_id, "image": str(image), "path": path})
+        return bool(answer["mounted"])
+
+    async def attached(self, image: Path) -> bool:
+        return bool((await self._call("attached", {"image": str(image)}))["attached"])
 
     async def set_egress(self, sandbox_id: str, policy: KernelPolicy) -> None:
         await self._call("set_egress", {"id": sandbox_id, "egress": policy.to_wire()})
@@ -209,6 +237,10 @@ class NativeEngine:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(10)
         self._reap()
+
+
+def _volume(volume: VolumeSpec) -> dict[str, str]:
+    return {"image": str(volume.image), "key": volume.key.hex(), "path": volume.path}
 
 
 def _announced(template: Template) -> str:

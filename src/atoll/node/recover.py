@@ -66,8 +66,9 @@ class Plan:
 
 
 def plan(handles: Iterable[Handle], found: Found, unreadable: Collection[str] = ()) -> Plan:
-    states = {handle.id: handle.state for handle in handles}
-    actions = {sandbox_id: ACTIONS[state, _lives(sandbox_id, state, found)] for sandbox_id, state in states.items()}
+    saved = list(handles)
+    states = {handle.id: handle.state for handle in saved}
+    actions = {handle.id: _action(handle, found) for handle in saved}
     adopted = {sandbox_id for sandbox_id, action in actions.items() if action is Action.ADOPT}
     return Plan(
         actions=actions,
@@ -75,6 +76,13 @@ def plan(handles: Iterable[Handle], found: Found, unreadable: Collection[str] = 
         stray_disks=frozenset(found.disks) - states.keys() - frozenset(unreadable),
         stray_sockets=frozenset(found.sockets) - adopted,
     )
+
+
+def _action(handle: Handle, found: Found) -> Action:
+    """A keeper is made anew in some milliseconds when it is asked for."""
+    if handle.keeper:
+        return Action.CLEAN
+    return ACTIONS[handle.state, _lives(handle.id, handle.state, found)]
 
 
 def _lives(sandbox_id: str, state: HandleState, found: Found) -> bool:

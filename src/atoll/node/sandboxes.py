@@ -7,30 +7,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from atoll.core.engine import Engine, EngineHandle, Governed, Pausable, SandboxSpec
+from atoll.core.engine import Engine, EngineHandle, Governed, Pausable, SandboxSpec, VolumeSpec
 from atoll.core.errors import AtollError, Conflict, NotFound, Unavailable, Unsupported
 from atoll.core.limits import Limits
 from atoll.core.packet_policy import compile_policy
 from atoll.core.policy import CLOSED, Policy, fingerprint, from_wire, to_wire
 from atoll.core.settings import Places
 from atoll.core.template import Template
+from atoll.core.volumes import VolumeMount
 
 from . import health, recover, trust
+from .changes import Changes, Volumes
 from .egress_process import Egress, NoEgress, Outbound
 from .exits import ExitWatch, lives
 from .handles import VISIBLE, Handle, HandleState, HandleStore
 from .recover import Action
-from .slots import SlotPool
+from .slots import Ready, SlotPool, agent_config
 from .turns import Turns
 
 log = logging.getLogger(__name__)
 
+SYNC_AFTER_S = 0.05  # a disk that is being synced makes the next save wait, so answers come first
 STOPPING_AT_ONCE = 16  # a stop is some milliseconds of kernel work; more in flight only makes each one slower
 
 Facts = dict[str, Any]  # Any: JSON values, as docs/architecture.md says for each method
@@ -71,6 +74,16 @@ class Templates(Protocol):
     def get(self, name: str) -> Template: ...
 
 
+class NoVolumes:
+    def specs(self, mounts: Sequence[VolumeMount]) -> Sequence[VolumeSpec]:
+        if mounts:
+            raise Unsupported("this node has no volumes")
+        return ()
+
+    def image(self, volume_id: str) -> Path:
+        raise Unsupported("this node has no volumes")
+
+
 @dataclass(frozen=True)
 class Order:
     """What the server asks for with `create` and `start`."""
@@ -82,6 +95,9 @@ class Order:
     hostname: str
     env: Mapping[str, str] = field(default_factory=dict)
     policy: Policy = CLOSED
+    volumes: tuple[VolumeMount, ...] = ()
+    """Of `create`; a `start` mounts those of the handle."""
+    keeper: bool = False
 
 
 class Sandboxes:
@@ -95,6 +111,7 @@ class Sandboxes:
         emit: Emit,
         slots: SlotPool | None = None,
         egress: Egress | None = None,
+        volumes: Volumes | None = None,
     ) -> None:
         self._places = places
         self._engine = engine
@@ -104,10 +121,13 @@ class Sandboxes:
         self._emit = emit
         self._slots = slots
         self._egress = egress or NoEgress()
+        self._volumes = volumes or NoVolumes()
+        self._changes = Changes(places, engine, handles, self._volumes)
         self._turns = Turns()
         self._exits = ExitWatch(self.exited)
         self._background: set[asyncio.Task[None]] = set()
         self._exiting: set[asyncio.Task[None]] = set()
+        self._unsynced: set[str] = set()
 
     # ---- what the server asks for
 
@@ -116,7 +136,7 @@ class Sandboxes:
             template = self._templates.get(order.template)
             if (saved := self._handles.get(order.id)) is not None:
                 return self._created_already(saved, order)
-            with self._slots.creating(template, order.limits) if self._slots else nullcontext() as ready:
+            with self._slot_of(order, template) as ready:
                 key = ready.key if ready else self._disks.fresh_key()
                 wrapped = self._disks.wrap(key, order.id)
                 wrapped_env = self._disks.wrap_env(order.env, order.id) if order.env else ""
@@ -132,7 +152,7 @@ class Sandboxes:
             if saved.state is not HandleState.STOPPED:
                 return self._created_already(saved, order)
             handle = _handle(order, HandleState.STARTING, saved.template, saved.wrapped_key, saved.wrapped_env)
-            handle = self._governed(handle, order.policy)
+            handle = replace(self._governed(handle, order.policy), volumes=saved.volumes)
             try:
                 key = self._disks.unwrap(saved.wrapped_key, saved.id)
                 env = self._disks.unwrap_env(saved.wrapped_env, saved.id) if saved.wrapped_env else {}
@@ -166,11 +186,26 @@ class Sandboxes:
             handle = self._expect(sandbox_id, incarnation)
             if handle.state not in (HandleState.RUNNING, HandleState.PAUSED):
                 raise Conflict(f"the sandbox is {handle.state.value}")
-            rules = bool(policy.transforms or self._policy(handle).transforms)
+            rules = bool(policy.treatments or self._policy(handle).treatments)
             handle = replace(self._governed(handle, policy), trust_is_old=handle.trust_is_old or rules)
             handle = self._handles.save(handle)
             await self._govern(handle)
             await self._renew_trust(handle)
+        return {}
+
+    async def set_memory(self, sandbox_id: str, incarnation: int, memory_mib: int) -> Facts:
+        async with self._turns(sandbox_id):
+            await self._changes.set_memory(self._expect(sandbox_id, incarnation), memory_mib)
+        return {}
+
+    async def mount(self, sandbox_id: str, incarnation: int, mount: VolumeMount) -> Facts:
+        async with self._turns(sandbox_id):
+            await self._changes.mount(self._expect(sandbox_id, incarnation), mount)
+        return {}
+
+    async def unmount(self, sandbox_id: str, incarnation: int, path: str, force: bool) -> Facts:
+        async with self._turns(sandbox_id):
+            await self._changes.unmount(self._expect(sandbox_id, incarnation), path, force)
         return {}
 
     async def usage(self, sandbox_id: str) -> Facts:
@@ -178,13 +213,19 @@ class Sandboxes:
         facts: Facts = {
             "cpu_seconds": 0.0,
             "memory_bytes": 0,
+            "memory_cache_bytes": 0,
             "processes": 0,
             "memory_limit_bytes": handle.limits.memory_mib * 1024 * 1024,
             "disk_bytes": self._disks.used_bytes(sandbox_id),
         }
         if handle.engine is not None:
             used = await self._engine.usage(sandbox_id, handle.engine)
-            facts |= {"cpu_seconds": used.cpu_seconds, "memory_bytes": used.memory_bytes, "processes": used.processes}
+            facts |= {
+                "cpu_seconds": used.cpu_seconds,
+                "memory_bytes": used.memory_bytes,
+                "memory_cache_bytes": used.memory_cache_bytes,
+                "processes": used.processes,
+            }
         return facts
 
     async def activity(self, sandbox_id: str) -> Facts:
@@ -192,6 +233,13 @@ class Sandboxes:
         if handle.state is not HandleState.RUNNING:
             return {"live": 0}
         return {"live": await health.live(self._places.agent_socket(sandbox_id))}
+
+    async def check_alive(self, sandbox_id: str) -> None:
+        """Raises AtollError when it does not run, or its agent does not answer."""
+        handle = self._known(sandbox_id)
+        if handle.state is not HandleState.RUNNING:
+            raise Conflict(f"the sandbox is {handle.state.value}", state=handle.state.value)
+        await health.live(self._places.agent_socket(sandbox_id))
 
     def list(self) -> Facts:
         return {
@@ -205,9 +253,15 @@ class Sandboxes:
                     "policy": fingerprint(self._policy_form(handle)),
                 }
                 for handle in self._handles
-                if handle.state in VISIBLE
+                if handle.state in VISIBLE and not handle.keeper
             ]
         }
+
+    def users_of(self, volume_id: str) -> int:
+        """Sandboxes that have it mounted, or will when they start again."""
+        leaving = HandleState.DESTROYING
+        handles = (handle for handle in self._handles if not handle.keeper and handle.state is not leaving)
+        return sum(any(mount.volume_id == volume_id for mount in handle.volumes) for handle in handles)
 
     async def stop_all(self) -> None:
         """After it nothing runs and nothing new is let in."""
@@ -267,6 +321,12 @@ class Sandboxes:
 
     # ---- steps; each is called with the sandbox's turn taken
 
+    def _slot_of(self, order: Order, template: Template) -> AbstractContextManager[Ready | None]:
+        """Volumes are mounted while a tree is made, so one made ahead is none for a sandbox that has some."""
+        if self._slots is None or order.volumes:
+            return nullcontext()
+        return self._slots.creating(template, order.limits)
+
     async def _bear(
         self, handle: Handle, order: Order, env: Mapping[str, str], key: bytes, slot: str | None = None
     ) -> Facts:
@@ -283,8 +343,19 @@ class Sandboxes:
             raise
         handle = self._handles.change(handle, HandleState.RUNNING, engine=engine_handle)
         self._exits.watch(handle.id, engine_handle)
-        self._spawn(asyncio.to_thread(self._handles.sync, handle.id))
+        self._sync_soon(handle.id)
         return self._born(handle)
+
+    def _sync_soon(self, sandbox_id: str) -> None:
+        """Those that are born within a moment together."""
+        if not self._unsynced:
+            self._spawn(self._sync_later())
+        self._unsynced.add(sandbox_id)
+
+    async def _sync_later(self) -> None:
+        await asyncio.sleep(SYNC_AFTER_S)
+        born, self._unsynced = self._unsynced, set()
+        await asyncio.to_thread(self._handles.sync, *born)
 
     async def _launch(
         self, handle: Handle, policy: Policy, env: Mapping[str, str], key: bytes, slot: str | None
@@ -299,11 +370,9 @@ class Sandboxes:
             key=key,
             socket=self._places.agent_socket(handle.id),
             config={
+                **agent_config(template),
                 "id": handle.id,
                 "env": {**template.env, **env},
-                "template_env": dict(template.env),
-                "workdir": template.workdir,
-                "python": template.python is not None,
                 "memory_limit_bytes": handle.limits.memory_mib << 20,
                 "vcpus": handle.limits.vcpu,
                 "trust": self._trust(policy),
@@ -311,10 +380,11 @@ class Sandboxes:
             slot=slot,
             nameservers=policy.resolvers,
             egress=compile_policy(policy),
+            volumes=self._volumes.specs(handle.volumes),
         )
         await self._engine.prepare(template)
         engine_handle = await self._engine.create(spec)
-        await asyncio.gather(health.check(spec.socket), self._put(handle, engine_handle))
+        await self._put(handle, engine_handle)
         return engine_handle
 
     async def _govern(self, handle: Handle) -> None:
@@ -381,15 +451,18 @@ class Sandboxes:
         await asyncio.to_thread(self._handles.sync, handle.id)
 
     async def _clean(self, handle: Handle) -> None:
+        """Returns when nothing of it runs and nobody reaches it."""
         self._exits.forget(handle.id)
-        handle = self._handles.change(handle, HandleState.DESTROYING)
-        await self._engine.destroy(handle.id, handle.engine)
+        handle = self._handles.doom(handle)
+        await self._engine.destroy(handle.id, handle.engine, behind=True)
         self._egress.forget(handle.id)
         self._places.agent_socket(handle.id).unlink(missing_ok=True)
         self._spawn(self._sweep(handle.id))
 
     async def _sweep(self, sandbox_id: str) -> None:
-        """Off the caller's path: taking a large image's blocks back can take the file system a while."""
+        """Off the caller's path: cgroup, link and mounts go, and taking a large image's blocks back can take the file
+        system a while. Cut off or failed, it is done by recovery."""
+        await self._engine.swept(sandbox_id)
         await asyncio.to_thread(self._disks.remove, sandbox_id)
         self._handles.remove(sandbox_id)
 
@@ -439,7 +512,7 @@ class Sandboxes:
             await self._govern(handle)  # a change may have been cut off, so before it goes on
         if isinstance(self._engine, Pausable):
             await self._apply_pause(handle)
-        await self._renew_trust(handle)
+        await self._renew_trust(await self._changes.settle(handle))
 
     async def _after_exit(self, sandbox_id: str, pid: int) -> None:
         """While the engine is away there is nothing to end it with; recovery sees it first, or has looked before."""
@@ -462,7 +535,7 @@ class Sandboxes:
             told = False
             raise
         finally:
-            if told:
+            if told and not handle.keeper:
                 self._emit("exited", {"id": handle.id, "incarnation": handle.incarnation, "reason": reason})
 
     def _created_already(self, saved: Handle, order: Order) -> Facts:
@@ -512,6 +585,8 @@ def _handle(order: Order, state: HandleState, template: Template, wrapped_key: s
         hostname=order.hostname,
         wrapped_key=wrapped_key,
         wrapped_env=wrapped_env,
+        volumes=order.volumes,
+        keeper=order.keeper,
     )
 
 

@@ -1,6 +1,7 @@
-"""Slots made ahead, so that a create does not wait for its disk, namespaces and network.
+"""Slots made ahead, so that a create waits for next to nothing: each has its disk, namespaces and network, and in it a
+sandbox that is born, its interpreter with it, and waits to hear whose it is.
 
-A slot belongs to a template and to the two limits that shape it. It is made while no create is under way, so a burst
+A slot belongs to a template and to limits. It is made while no create is under way, so a burst
 drains the pool and then makes its own: slower, never refused. A slot is worth nothing without its launcher: the pool
 forgets all of them when that is lost, and recovery removes their disks as it removes every disk without a handle.
 """
@@ -14,7 +15,7 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from atoll.core.engine import SlotMaker, SlotSpec
 from atoll.core.errors import AtollError
@@ -23,10 +24,16 @@ from atoll.core.template import Template
 
 log = logging.getLogger(__name__)
 
-READY = 4
-"""Slots per shape: two bursts of one per core. Each costs a loop device, a veth and about 0.3 MB."""
+FEWEST, MOST, READY_MIB, SHARE = 4, 128, 6, 0.02
+"""Slots per shape: a fiftieth of the machine's memory. Each has a loop device, a veth and some MiB."""
+PAUSE_S = 0.03
+"""After a create: its answer is still on its way to the caller."""
+IDLE_S = 0.3
+"""Without a create: then the pool is filled to the brim."""
+SHAPES = 4
+"""Those used last."""
 
-Shape = tuple[str, int, int]
+Shape = tuple[str, Limits]
 
 
 class SlotDisks(Protocol):
@@ -46,13 +53,16 @@ class Ready:
 
 
 class SlotPool:
-    def __init__(self, maker: SlotMaker, disks: SlotDisks, size: int = READY) -> None:
+    def __init__(self, maker: SlotMaker, disks: SlotDisks, size: int = FEWEST) -> None:
         self._maker = maker
         self._disks = disks
         self._size = size
         self._ready: dict[Shape, list[Ready]] = {}
         self._wanted: dict[Shape, tuple[Template, Limits]] = {}
+        self._lost: list[Ready] = []
+        """Of creates that failed, and of makings: the launcher may have them."""
         self._creating = 0
+        self._last = float("-inf")
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
 
@@ -70,53 +80,111 @@ class SlotPool:
         self._forget()
 
     def want(self, template: Template, limits: Limits) -> None:
-        self._wanted.setdefault(_shape(template, limits), (template, limits))
+        """Of one that is built anew the earlier build is not wanted any more."""
+        shape = _shape(template, limits)
+        self._wanted = {
+            key: wanted
+            for key, wanted in self._wanted.items()
+            if key != shape and (wanted[0].name != template.name or wanted[0].digest == template.digest)
+        }
+        self._wanted[shape] = template, limits
         self._wake.set()
 
     @contextlib.contextmanager
     def creating(self, template: Template, limits: Limits) -> Iterator[Ready | None]:
         """Around a create: a ready slot if there is one, and no slot is made until it is over. Slots are made ahead for
         the template's own size alone: callers may ask for thousands of others."""
-        if _shape(template, limits) == _shape(template, template.limits):
+        if limits == template.limits:
             self.want(template, template.limits)
-        ready = self._ready.get(_shape(template, limits), [])
+        slots = self._ready.get(_shape(template, limits), [])
+        ready = slots.pop(0) if slots else None
         self._creating += 1
         try:
-            yield ready.pop(0) if ready else None
+            yield ready
+        except BaseException:
+            if ready:
+                self._lost.append(ready)
+            raise
         finally:
             self._creating -= 1
-            self._wake.set()
+            self._last = asyncio.get_running_loop().time()
+            asyncio.get_running_loop().call_later(PAUSE_S, self._wake.set)
 
     async def _keep_full(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
             while self._creating == 0 and (shape := self._lacking()) is not None:
-                if not await self._make(shape):
+                if (wait_s := self._patience_s(shape)) > 0:
+                    asyncio.get_running_loop().call_later(wait_s, self._wake.set)
                     break
+                began = asyncio.get_running_loop().time()
+                if not await self._make(shape):
+                    self._wanted.pop(shape, None)  # until somebody asks for it again
+                elif len(self._ready.get(shape, ())) > FEWEST:  # no hurry: whoever was born needs the processors
+                    await asyncio.sleep(asyncio.get_running_loop().time() - began)
+            self._discard_others()
+            await self._discard_lost()
 
     def _lacking(self) -> Shape | None:
-        return next((shape for shape in self._wanted if len(self._ready.get(shape, ())) < self._size), None)
+        """The one asked for last is the first to be full."""
+        kept = list(reversed(self._wanted))[:SHAPES]
+        return next((shape for shape in kept if len(self._ready.get(shape, ())) < self._size), None)
+
+    def _patience_s(self, shape: Shape) -> float:
+        """While there are enough, creates that follow each other have the processors for themselves."""
+        if len(self._ready.get(shape, ())) < max(FEWEST, self._size // 2):
+            return 0
+        return self._last + IDLE_S - asyncio.get_running_loop().time()
+
+    def _discard_others(self) -> None:
+        self._wanted = dict(list(self._wanted.items())[-SHAPES:])
+        for shape in self._ready.keys() - self._wanted.keys():
+            self._lost += self._ready.pop(shape, [])
+
+    async def _discard_lost(self) -> None:
+        while self._lost:
+            ready = self._lost.pop()
+            self._disks.remove(ready.name)
+            with contextlib.suppress(AtollError):
+                await self._maker.discard_slot(ready.name)
 
     async def _make(self, shape: Shape) -> bool:
         template, limits = self._wanted[shape]
         ready = Ready(f"slot{secrets.token_hex(8)}", self._disks.fresh_key())
         try:
             self._disks.make(ready.name, limits.disk_mib)
-            spec = SlotSpec(ready.name, template, limits, self._disks.path(ready.name), ready.key)
+            disk, config = self._disks.path(ready.name), agent_config(template)
+            spec = SlotSpec(ready.name, template, limits, disk, ready.key, config)
             await self._maker.prepare_slot(spec)
         except (AtollError, OSError) as error:
             log.warning("no slot for %s was made: %s", template.name, error)
-            self._disks.remove(ready.name)
+            self._lost.append(ready)
             return False
         self._ready.setdefault(shape, []).append(ready)
         return True
 
     def _forget(self) -> None:
-        for ready in (slot for slots in self._ready.values() for slot in slots):
+        for ready in (*self._lost, *(slot for slots in self._ready.values() for slot in slots)):
             self._disks.remove(ready.name)
+        self._lost.clear()
         self._ready.clear()
 
 
+def fitting(memory_mib: int) -> int:
+    """How many slots per shape a machine with that much memory has."""
+    return max(FEWEST, min(MOST, int(memory_mib * SHARE / READY_MIB)))
+
+
+def agent_config(template: Template) -> dict[str, Any]:  # Any: JSON values
+    """What the template says of it, docs/agent-protocol.md."""
+    return {
+        "env": dict(template.env),
+        "template_env": dict(template.env),
+        "workdir": template.workdir,
+        "python": template.python is not None,
+    }
+
+
 def _shape(template: Template, limits: Limits) -> Shape:
-    return template.digest, limits.disk_mib, limits.memory_mib
+    return template.digest, limits

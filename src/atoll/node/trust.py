@@ -26,7 +26,7 @@ Trust = dict[str, str]
 
 def for_policy(policy: Policy, authority: Path) -> Trust | None:
     """`authority`: its certificate, which is there where anything sets headers at all. `Unavailable`: it is broken."""
-    if not policy.transforms:
+    if not policy.treatments:
         return None
     try:
         pem = authority.read_text("ascii")

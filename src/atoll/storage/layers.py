@@ -14,6 +14,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from atoll.core.errors import InternalError, InvalidInput
@@ -164,17 +165,34 @@ def _install(spec: TemplateSpec, chamber: Chamber, progress: Progress) -> None:
         if (fraction := apt_fraction(line)) is not None:
             progress("", fraction)
 
-    install = ["apt-get", "--yes", "-oAPT::Status-Fd=1", "install", *spec.packages]
-    download = [*configured, *install, "--download-only"]
+    install = ["apt-get", "--yes", "install", *spec.packages]
+    download = [*configured, *install, "--download-only", "-oAPT::Status-Fd=1"]
     tools.run([*configured, "apt-get", "update", "--error-on=any"], what="updating the package lists")
     tools.follow(download, advance, what=f"downloading the packages of {spec.name}")
     # apt beside the root, dpkg chrooted into it; the archives must lie under the root for dpkg to see them.
+    # The status has a descriptor of its own: apt closes it to dpkg, and packages' scripts want to print.
     inside = 'exec "$0" -oDPkg::Chroot-Directory="$ROOT" -oDir::State::status="$ROOT/var/lib/dpkg/status" \
-        -oDir::Cache::archives="$ROOT/run/build" -oDebug::NoLocking=1 "$@"'
+        -oDir::Cache::archives="$ROOT/run/build" -oDebug::NoLocking=1 -oAPT::Status-Fd=3 "$@" 3>&1'
     argv = chamber.argv(
         [*configured, "sh", "-euc", inside, *install, "--no-download"], offered=store / "archives", chrooted=False
     )
-    tools.follow(argv, advance, what=f"installing the packages of {spec.name}", cwd=chamber.scratch)
+    with _manual_sections(chamber):
+        tools.follow(argv, advance, what=f"installing the packages of {spec.name}", cwd=chamber.scratch)
+
+
+@contextmanager
+def _manual_sections(chamber: Chamber) -> Iterator[None]:
+    """No manual is unpacked, but what registers an alternative links to its manual and fails without the directory."""
+    manuals = chamber.root / "usr/share/man"
+    sections = [manuals / f"man{number}" for number in range(1, 9)]
+    for directory in (manuals.parent.parent, manuals.parent, manuals, *sections):
+        if not directory.exists():
+            inside = directory.relative_to(chamber.root)
+            _make_parent(directory, [layer / inside for layer in chamber.below])
+    yield
+    for directory in (*sections, manuals):
+        with suppress(OSError):  # one that is in use now
+            directory.rmdir()
 
 
 def _apt_configuration(store: Path, status: Path, etc: Path = Path("/etc/apt")) -> list[str]:

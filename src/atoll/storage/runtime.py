@@ -4,6 +4,7 @@
     lib/*.so*                   what python3 and its kept extension modules need, and libseccomp
     lib/python3.N/              the standard library, pruned; `atoll` in it is a link to code/atoll
     lib/lineflush.so            pre-loaded into programs that write to our pipe
+    lib/pages.so                shares memory between a fork and its zygote again
     code/atoll/                 core, wire, agent, engines
 
 Two digests: the interpreter changes with the host's release or the recipe; the code with every edit of ours, so a new
@@ -32,6 +33,8 @@ PACKAGES = ("python3-minimal", "libpython3-stdlib", "libseccomp2")
 CODE = ("core", "wire", "agent", "engines")
 _SOURCE = Path(__file__).resolve().parents[1]
 _LINEFLUSH = Path("agent/native/lineflush.c")
+_PAGES = Path("agent/native/pages.c")
+FREESTANDING = ("-nostdlib", "-fno-stack-protector", "-fno-builtin", "-fno-tree-loop-distribute-patterns")
 _PRUNED_LIBRARY = re.compile(
     r"__pycache__|config-.*|tests?|unittest|idlelib|tkinter|turtledemo|turtle\.py|lib2to3|pydoc_data|ensurepip|venv"
     r"|distutils|msilib|xmlrpc|wsgiref|sqlite3|curses|dbm|antigravity\.py|this\.py|sitecustomize\.py"
@@ -100,7 +103,7 @@ def code_digest(source: Path) -> str:
 
 
 def code_files(source: Path) -> list[Path]:
-    wanted = [source / "__init__.py", source / _LINEFLUSH]
+    wanted = [source / "__init__.py", source / _LINEFLUSH, source / _PAGES]
     for package in CODE:
         wanted += sorted((source / package).rglob("*.py"))
     return [path for path in wanted if path.is_file()]
@@ -196,15 +199,16 @@ def _add_code(interpreter: Path, new: Path, source: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     _compile(new, code)
-    _compile_lineflush(source / _LINEFLUSH, new / "lib" / "lineflush.so")
+    compile_library(source / _LINEFLUSH, new / "lib" / "lineflush.so", "-ldl")
+    compile_library(source / _PAGES, new / "lib" / "pages.so", *FREESTANDING)
     _readable(new / "code")
 
 
-def _compile_lineflush(source: Path, target: Path) -> None:
+def compile_library(source: Path, target: Path, *flags: str) -> None:
     if not source.is_file():
-        raise InternalError(f"the installed package lacks {_LINEFLUSH}")
-    argv = ["gcc", "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", str(target), str(source), "-ldl"]
-    tools.run(argv, what="compiling lineflush.so")
+        raise InternalError(f"the installed package lacks {source.name}")
+    argv = ["gcc", "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", str(target), str(source), *flags]
+    tools.run(argv, what=f"compiling {target.name}")
     target.chmod(0o755)
 
 

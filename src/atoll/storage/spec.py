@@ -80,7 +80,7 @@ class Step:
 
 
 def parse(text: str, attachments: Mapping[str, str] | None = None) -> TemplateSpec:
-    """`attachments` are the files that `pip:` may name, by name."""
+    """`attachments` are the files that `pip:` and a file's `copy:` may name, by their path beside the template's."""
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -106,7 +106,7 @@ def _spec(name: str, data: Mapping[str, Any], attachments: Mapping[str, str]) ->
         variant=variant,
         packages=_texts(data, "packages", _PACKAGE),
         requirements=_requirements(data.get("pip"), attachments),
-        files=tuple(_file(item) for item in _list(data, "files")),
+        files=tuple(_file(item, attachments) for item in _list(data, "files")),
         commands=tuple(_command(item) for item in _list(data, "commands")),
         python=None if data.get("python") is None else _absolute(data["python"], "python"),
         preload=_texts(data, "preload", _MODULE),
@@ -161,16 +161,24 @@ def _requirements(name: object, attachments: Mapping[str, str]) -> str:
     return text
 
 
-def _file(item: object) -> File:
-    if not isinstance(item, dict) or item.keys() - {"path", "content", "mode", "uid", "gid"}:
-        raise InvalidInput("a file is {path, content, mode, uid, gid}")
+def _file(item: object, attachments: Mapping[str, str]) -> File:
+    if not isinstance(item, dict) or item.keys() - {"path", "content", "copy", "mode", "uid", "gid"}:
+        raise InvalidInput("a file is {path, content or copy, mode, uid, gid}")
     mode = item.get("mode", "0644")
     if not isinstance(mode, str) or not _MODE.fullmatch(mode):  # as a number YAML would read it in one of two ways
         raise InvalidInput(f'the mode of {item.get("path")!r} is a text of octal digits, such as "0644"')
     owner = (item.get("uid", 0), item.get("gid", 0))
     if not all(isinstance(number, int) and 0 <= number < 65536 for number in owner):
         raise InvalidInput(f"uid and gid of {item.get('path')!r} are numbers below 65536")
-    return File(_absolute(item.get("path"), "path"), str(item.get("content", "")), int(mode, 8), *owner)
+    return File(_absolute(item.get("path"), "path"), _content(item, attachments), int(mode, 8), *owner)
+
+
+def _content(item: Mapping[str, Any], attachments: Mapping[str, str]) -> str:
+    if "copy" not in item:
+        return str(item.get("content", ""))
+    if "content" in item or item["copy"] not in attachments:
+        raise InvalidInput(f"copy of {item.get('path')!r} names a file that is not beside it: {item['copy']!r}")
+    return attachments[item["copy"]]
 
 
 def _command(item: object) -> str | tuple[str, ...]:
@@ -219,7 +227,8 @@ def _size(data: Mapping[str, Any], key: str, usual: Size, limits: Limits, furthe
 
 
 def load_directory(directory: Path) -> list[TemplateSpec]:
-    attachments = {path.name: path.read_text() for path in sorted(directory.glob("*.txt"))}
+    beside = (*directory.glob("*.txt"), *(path for path in directory.glob("*/*") if path.is_file()))
+    attachments = {path.relative_to(directory).as_posix(): path.read_text() for path in beside}
     return [parse(path.read_text(), attachments) for path in sorted(directory.glob("*.yaml"))]
 
 

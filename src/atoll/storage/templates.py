@@ -18,9 +18,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from atoll.core.errors import InternalError, NotFound
-from atoll.core.template import Template
+from atoll.core.template import Template, Unbuilt
 
 from . import apt
+from .builds import noted, standing
 from .layers import build_layer
 from .progress import Progress, silent
 from .spec import Step, TemplateSpec, load_directory, plan, same_but_for_age, template_of
@@ -60,9 +61,17 @@ def build_templates(
     for step in steps:
         target = templates / step.spec.name / "layers" / step.digest
         if not target.is_dir():
-            _build(templates, step, target, progress)
+            with noted(templates / step.spec.name, progress) as told:
+                _build(templates, step, target, told)
         built.append(_publish(templates, step))
     return built
+
+
+def outdated(data_dir: Path, names: Iterable[str]) -> tuple[str, ...]:
+    """Those of `names` that have a layer to be built. NotFound for a name that is none."""
+    steps = {step.spec.name: step for step in plan(stock_specs(), host_platform())}
+    check_names(names := list(names), steps)
+    return tuple(name for name in names if not (place(data_dir) / name / "layers" / steps[name].digest).is_dir())
 
 
 def check_names(names: Iterable[str], known: Iterable[str]) -> None:
@@ -90,6 +99,13 @@ def load(data_dir: Path, name: str) -> Template:
 def load_all(data_dir: Path) -> list[Template]:
     found = (_read(path) for path in sorted(place(data_dir).glob("*/template.json")))
     return [template for template in found if template is not None]
+
+
+def unbuilt(data_dir: Path) -> list[Unbuilt]:
+    """The stock templates that are not there."""
+    names = sorted(path.stem for path in STOCK.glob("*.yaml"))
+    directories = (place(data_dir) / name for name in names)
+    return [standing(directory) for directory in directories if not (directory / "template.json").exists()]
 
 
 def _build(templates: Path, step: Step, target: Path, progress: Progress) -> None:

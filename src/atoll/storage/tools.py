@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from atoll.core.errors import InternalError, Unsupported
@@ -14,6 +14,8 @@ PACKAGE_OF: dict[str, str] = {
     "apt-get": "apt",
     "apt-config": "apt",
     "mkfs.ext4": "e2fsprogs",
+    "e2fsck": "e2fsprogs",
+    "resize2fs": "e2fsprogs",
     "gcc": "gcc libc6-dev",
     "unshare": "util-linux",
     "setpriv": "util-linux",
@@ -41,7 +43,7 @@ def require(*tools: str) -> None:
         raise Unsupported(f"this host lacks: {names}. Install with: apt-get install {names}", packages=packages)
 
 
-def run(argv: Sequence[str], *, what: str, cwd: Path | None = None) -> str:
+def run(argv: Sequence[str], *, what: str, cwd: Path | None = None, good: Collection[int] = (0,)) -> str:
     done = subprocess.run(
         _resolved(argv),
         stdin=subprocess.DEVNULL,
@@ -51,7 +53,7 @@ def run(argv: Sequence[str], *, what: str, cwd: Path | None = None) -> str:
         cwd=cwd,
         check=False,
     )
-    if done.returncode != 0:
+    if done.returncode not in good:
         raise failed(what, done.returncode, (done.stdout + done.stderr).splitlines())
     return done.stdout
 

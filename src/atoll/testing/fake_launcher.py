@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from atoll.core.errors import InternalError, InvalidInput, NotFound
+from atoll.core.errors import Conflict, InternalError, InvalidInput, NotFound
 from atoll.listening import wait_listening
 from atoll.rpc import Connection, RpcServer, serve
 
@@ -40,8 +40,18 @@ class FakeLauncher:
         """Names of the slots made ahead and not used yet."""
         self.egress: dict[str, Params] = {}
         """What the packet filter would do for each sandbox."""
+        self.memory: dict[str, int] = {}
+        """Of those whose memory was changed."""
+        self.mounts: dict[str, dict[str, str]] = {}
+        """Made at run time: path → image."""
+        self.busy: set[str] = set()
+        """Paths whose files are in use."""
         self.told: list[tuple[str, Params]] = []
         """`punish` and `blocked`."""
+        self.swept: list[str] = []
+        self.sweeping = asyncio.Event()
+        """Cleared: what is to be swept has to wait."""
+        self.sweeping.set()
         self._born = 0
         self._templates: set[str] = set()
         self._processes: dict[str, asyncio.subprocess.Process] = {}
@@ -69,11 +79,18 @@ class FakeLauncher:
             "hello": self._hello,
             "template": self._template,
             "prepare": self._prepare,
+            "discard": self._discard,
             "create": self._create,
             "destroy": self._destroy,
+            "swept": self._swept,
             "pause": self._pause,
             "resume": self._resume,
             "usage": self._usage,
+            "set_memory": self._set_memory,
+            "mount": self._mount,
+            "unmount": self._unmount,
+            "mounted": self._mounted,
+            "attached": self._attached,
             "set_egress": self._set_egress,
             "punish": lambda params: self._hear("punish", params),
             "blocked": lambda params: self._hear("blocked", params),
@@ -98,6 +115,10 @@ class FakeLauncher:
             raise InternalError("no disk")
         self.slots.append(params["slot"])
 
+    async def _discard(self, params: Params) -> None:
+        with contextlib.suppress(ValueError):
+            self.slots.remove(params["slot"])
+
     async def _create(self, params: Params) -> Params:
         if params["template"] not in self._templates:
             raise NotFound("the template has no zygotes")
@@ -121,6 +142,27 @@ class FakeLauncher:
         self._born += 1
         return _handle(process.pid) | {"address": f"100.96.0.{self._born}"}
 
+    async def _set_memory(self, params: Params) -> None:
+        self.memory[params["id"]] = params["limits"]["memory_mib"]
+
+    async def _mount(self, params: Params) -> Params:
+        if not bytes.fromhex(params["key"]):
+            raise InternalError("no key")
+        self.mounts.setdefault(params["id"], {})[params["path"]] = params["image"]
+        return {"new": True}
+
+    async def _unmount(self, params: Params) -> Params:
+        if params["path"] in self.busy and not params["force"]:
+            raise Conflict("in use")
+        was = self.mounts.get(params["id"], {}).pop(params["path"], None)
+        return {"was": was is not None}
+
+    async def _mounted(self, params: Params) -> Params:
+        return {"mounted": self.mounts.get(params["id"], {}).get(params["path"]) == params["image"]}
+
+    async def _attached(self, params: Params) -> Params:
+        return {"attached": any(params["image"] in each.values() for each in self.mounts.values())}
+
     async def _set_egress(self, params: Params) -> None:
         self.egress[params["id"]] = params["egress"]
 
@@ -132,7 +174,10 @@ class FakeLauncher:
 
     async def _wait(self, identity: str, process: asyncio.subprocess.Process) -> None:
         await process.wait()
-        if self._processes.pop(identity, None) is not None and self._server is not None:
+        if self._processes.get(identity) is not process:  # it was ended, and may have a next life
+            return
+        del self._processes[identity]
+        if self._server is not None:
             self._server.broadcast("exited", {"id": identity, "pid": process.pid})
 
     async def _destroy(self, params: Params) -> None:
@@ -142,6 +187,10 @@ class FakeLauncher:
         if handle and _stat(handle["pid"]) is not None and _handle(handle["pid"]) == _only_name(handle):
             os.killpg(handle["pid"], signal.SIGKILL)
             await _gone(handle["pid"])
+
+    async def _swept(self, params: Params) -> None:
+        await self.sweeping.wait()
+        self.swept.append(params["id"])
 
     async def _pause(self, params: Params) -> None:
         os.kill(params["handle"]["pid"], signal.SIGSTOP)

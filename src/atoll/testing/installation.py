@@ -20,6 +20,7 @@ import atoll
 from atoll.core.settings import Places
 
 STOP_TIMEOUT_S = 120
+READY = 4
 SERVING = "serves on"
 MODULES = {"launcher": "atoll.engines.native.launcher", "egress": "atoll.egress.main"}
 """What runs beside the roles."""
@@ -32,7 +33,8 @@ class InstallationFailed(RuntimeError):
 class Installation:
     def __init__(self, data_dir: Path, *flags: str, show: bool = False) -> None:
         """`show` passes the output of `atoll up` on, for those who want to see the templates being built. Sandboxes
-        have no way out unless a flag gives them one: tests do not reach the internet."""
+        have no way out unless a flag gives them one: tests do not reach the internet. Nothing is built beside, and few
+        are kept ready."""
         self.places = Places.of(data_dir)
         self.flags = flags
         self.url = ""
@@ -59,7 +61,8 @@ class Installation:
         self.output.clear()
         env_file = self.places.data.parent / f".{self.places.data.name}.env"
         command = [sys.executable, "-m", "atoll.cli.main", "up", "--data-dir", str(self.places.data)]
-        command += ["--listen", "127.0.0.1:0", "--print-env", str(env_file), "--uplink", "none", *self.flags]
+        command += ["--listen", "127.0.0.1:0", "--print-env", str(env_file), "--uplink", "none"]
+        command += ["--background-templates", "", "--ready", str(READY), *self.flags]
         self._process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -117,14 +120,16 @@ class Installation:
         return status
 
     def pids(self, role: str) -> list[int]:
-        """Processes of `role` (node, server, edge, launcher or egress) that belong to this installation."""
+        """Processes of `role` (node, server, edge, launcher or egress) that belong to this installation, without those
+        that they have forked for some milliseconds."""
         wanted = MODULES.get(role, f"atoll.compose {role}")
         marks = (str(self.places.data), self.places.installation)
-        return [
-            pid
-            for pid, command, environment in _processes()
+        found = {
+            pid: parent
+            for pid, parent, command, environment in _processes()
             if wanted in command and any(mark in environment + command for mark in marks)
-        ]
+        }
+        return [pid for pid, parent in found.items() if parent not in found]
 
 
 def _environ() -> dict[str, str]:
@@ -132,12 +137,14 @@ def _environ() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(package)}
 
 
-def _processes() -> Iterator[tuple[int, str, str]]:
+def _processes() -> Iterator[tuple[int, int, str, str]]:
+    """Number, its parent's, command and environment."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                yield int(entry.name), command, (entry / "environ").read_bytes().decode(errors="replace")
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                yield int(entry.name), parent, command, (entry / "environ").read_bytes().decode(errors="replace")
 
 
 def borrow_templates(source: Path, target: Path) -> None:

@@ -83,6 +83,7 @@ WEB = {
     "*.mydomain.com": "203.0.113.78",
     "httpbin.e2b.team": "203.0.113.79",
     "api.openai.com": "203.0.113.82",
+    "sandbox.novita.ai": "203.0.113.83",
 }
 OTHERS = {
     "dead.example.net": DEAD,

@@ -16,7 +16,8 @@ from atoll.core.limits import Limits
 from atoll.core.order import check_region
 from atoll.core.policy import fingerprint
 from atoll.core.ports import Birth, Capacity, EgressPage, Node, NodeHello, NodeSandbox
-from atoll.core.template import Template
+from atoll.core.template import Template, Unbuilt
+from atoll.core.volumes import VolumeMount
 from atoll.rpc import Connection
 
 ROOMY = Capacity(
@@ -61,10 +62,19 @@ class FakeNode:
         self.totals: dict[str, Any] = {}
         self.calls: list[tuple[str, str]] = []
         self.room = ROOMY
+        self.unbuilt: list[Unbuilt] = []
         self.policies: dict[str, dict[str, Any]] = {}  # Any: JSON values
         """What holds for each, in the form of `core.policy.to_wire`."""
+        self.volumes: dict[str, int] = {}
+        """Their sizes in MiB."""
+        self.memory: dict[str, int] = {}
+        """Of those that were given other than they were born with."""
+        self.mounts: dict[str, dict[str, str]] = {}
+        """Made at run time: path → volume."""
         self.running: dict[str, int] = {}
         """What `live` answers."""
+        self.cpu_seconds: dict[str, float] = {}
+        """What `usage` says of it."""
         self._failures: dict[str, AtollError] = {}
         self._gates: dict[str, asyncio.Event] = {}
         self.entered = asyncio.Event()
@@ -104,7 +114,7 @@ class FakeNode:
 
     async def hello(self) -> NodeHello:
         await self._enter("hello")
-        return NodeHello(self._node_id, self._region, "fake", tuple(self.templates))
+        return NodeHello(self._node_id, self._region, "fake", tuple(self.templates), tuple(self.unbuilt))
 
     async def create(self, birth: Birth) -> str:
         await self._enter("create", birth.id)
@@ -167,7 +177,46 @@ class FakeNode:
     async def usage(self, sandbox_id: str) -> dict[str, Any]:  # Any: JSON values
         await self._enter("usage", sandbox_id)
         self._known(sandbox_id)
-        return {"cpu_seconds": 0.0, "memory_bytes": 0, "memory_limit_bytes": 0, "processes": 1, "disk_bytes": 0}
+        spent = self.cpu_seconds.get(sandbox_id, 0.0)
+        return {"cpu_seconds": spent, "memory_bytes": 0, "memory_limit_bytes": 0, "processes": 1, "disk_bytes": 0}
+
+    async def set_memory(self, sandbox_id: str, incarnation: int, memory_mib: int) -> None:
+        await self._enter("set_memory", sandbox_id)
+        self._running(sandbox_id, incarnation)
+        self.memory[sandbox_id] = memory_mib
+
+    async def mount_volume(self, sandbox_id: str, incarnation: int, mount: VolumeMount) -> None:
+        await self._enter("volume_mount", sandbox_id)
+        self._running(sandbox_id, incarnation)
+        self.mounts.setdefault(sandbox_id, {})[mount.path] = mount.volume_id
+
+    async def unmount_volume(self, sandbox_id: str, incarnation: int, path: str, force: bool) -> None:
+        await self._enter("volume_unmount", sandbox_id)
+        self._running(sandbox_id, incarnation)
+        self.mounts.get(sandbox_id, {}).pop(path, None)
+
+    async def make_volume(self, volume_id: str, size_mib: int, inodes: int) -> None:
+        await self._enter("volume_make", volume_id)
+        self.volumes[volume_id] = size_mib
+
+    async def grow_volume(self, volume_id: str, size_mib: int) -> None:
+        await self._enter("volume_grow", volume_id)
+        self.volumes[volume_id] = max(size_mib, self.volumes[volume_id])
+
+    async def volume_usage(self) -> Mapping[str, int]:
+        await self._enter("volumes")
+        return dict.fromkeys(self.volumes, 4096)
+
+    async def remove_volume(self, volume_id: str) -> None:
+        await self._enter("volume_remove", volume_id)
+        users = [birth for birth in self.births if any(each.volume_id == volume_id for each in birth.volumes)]
+        if any(birth.id in self.sandboxes for birth in users):
+            raise Conflict("the volume is mounted")
+        self.volumes.pop(volume_id, None)
+
+    async def open_volume(self, volume_id: str) -> str:
+        await self._enter("volume_open", volume_id)
+        return f"/run/fake/v/{volume_id}.sock"
 
     async def live(self, sandbox_id: str) -> int:
         await self._enter("activity", sandbox_id)
@@ -194,6 +243,10 @@ class FakeNode:
         if found.incarnation != incarnation:
             raise Conflict("another incarnation")
         return found
+
+    def _running(self, sandbox_id: str, incarnation: int) -> None:
+        if self._expect(sandbox_id, incarnation).state is not State.RUNNING:
+            raise Conflict("the sandbox does not run")
 
     def _set(self, sandbox_id: str, incarnation: int, state: State) -> None:
         self.sandboxes[sandbox_id] = replace(self._expect(sandbox_id, incarnation), state=state)
@@ -224,6 +277,30 @@ class FakeNode:
                 return {"sandboxes": [asdict(found) for found in await self.list()]}
             case "usage":
                 return await self.usage(params["id"])
+            case "volume_make":
+                await self.make_volume(params["id"], params["size_mib"], params["inodes"])
+                return {}
+            case "volume_grow":
+                await self.grow_volume(params["id"], params["size_mib"])
+                return {}
+            case "volumes":
+                found = await self.volume_usage()
+                return {"volumes": [{"id": each, "used_bytes": used} for each, used in found.items()]}
+            case "set_memory":
+                await self.set_memory(params["id"], params["incarnation"], params["memory_mib"])
+                return {}
+            case "volume_mount":
+                mount = VolumeMount.from_wire(params["mount"])
+                await self.mount_volume(params["id"], params["incarnation"], mount)
+                return {}
+            case "volume_unmount":
+                await self.unmount_volume(*(params[name] for name in ("id", "incarnation", "path", "force")))
+                return {}
+            case "volume_remove":
+                await self.remove_volume(params["id"])
+                return {}
+            case "volume_open":
+                return {"socket": await self.open_volume(params["id"])}
             case "activity":
                 return {"live": await self.live(params["id"])}
             case "capacity":
@@ -240,6 +317,7 @@ def _birth(params: dict[str, Any]) -> Birth:  # Any: JSON values
         env=params["env"],
         internet_access=params["policy"]["internet_access"],
         network={name: value for name, value in params["policy"].items() if name != "internet_access"},
+        volumes=tuple(map(VolumeMount.from_wire, params.get("volumes", ()))),
     )
 
 
@@ -250,6 +328,7 @@ class FakePlacement:
         self._node = node
         self.connected = True
         self._templates = {template.name: template for template in node.templates}
+        self._unbuilt = {template.name: template for template in node.unbuilt}
 
     def place(self, template: str, region: str | None) -> Node:
         node = self.node(self._node.node_id)
@@ -267,7 +346,12 @@ class FakePlacement:
     def templates(self) -> Mapping[str, Template]:
         return self._templates
 
+    def unbuilt(self) -> Mapping[str, Unbuilt]:
+        return self._unbuilt
+
     async def refresh_templates(self) -> None:
         if not self.connected:
             raise Unavailable("the node is not connected")
-        self._templates = {template.name: template for template in (await self._node.hello()).templates}
+        hello = await self._node.hello()
+        self._templates = {template.name: template for template in hello.templates}
+        self._unbuilt = {template.name: template for template in hello.unbuilt}

@@ -4,6 +4,7 @@
 /bytes/N                N bytes                             /drip/N                 N bytes, one each 20 ms
 /upload                 {"received": N}                     /upgrade                101, then echoes
 /ip                     the client's address                /status/N               that status
+/health                 OK
 /dns-query              DNS over HTTPS, at the resolvers
 """
 
@@ -161,6 +162,7 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 PAGES = {
+    "/health": Answer(b"OK"),
     "/data": Answer(b'{"data": [1, 2, 3]}', "application/json"),
     "/posts/1": Answer(b'{"id": 1, "title": "A post"}', "application/json"),
     "/data.csv": Answer(CSV, "text/csv"),

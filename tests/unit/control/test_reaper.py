@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from atoll.control.uses import Report
+from atoll.core.clocks import HEARD_WITHIN_S
 from atoll.core.errors import Unavailable
 from atoll.core.lifecycle import State
 from atoll.core.order import CreateOrder
-from atoll.core.sandbox import Sandbox
+from atoll.core.sandbox import OnTimeout, Sandbox
 from atoll.core.settings import Clocks
 from atoll.testing.plane import Plane, open_plane
 
@@ -237,3 +238,20 @@ async def test_one_failing_look_does_not_keep_the_others(plane: Plane, caplog: p
     await pass_time(plane, 60)
     assert set(plane.node.sandboxes) == {boxes[1]}
     assert "a look at the clocks failed" in caplog.text
+
+
+@pytest.mark.parametrize(("on_timeout", "state"), [(OnTimeout.PAUSE, State.PAUSED), (OnTimeout.KILL, None)])
+async def test_an_idle_one_ends_as_its_timeout_says_and_not_while_somebody_is_connected(plane, on_timeout, state):
+    order = CreateOrder("base", timeout_s=3600, on_timeout=on_timeout, idle_timeout_s=60)
+    box, _ = await plane.services.sandboxes.create(plane.caller, order)
+    plane.services.uses.record([Report(box.id, plane.clock.now(), 1)], [box.id])
+    for open_calls in (1, 0):
+        for _ in range(3):
+            plane.clock.advance(59)
+            await plane.services.reaper.tick()
+            assert (await plane.services.sandboxes.get(plane.caller, box.id)).state is State.RUNNING
+            plane.services.uses.record([Report(box.id, plane.clock.now(), open_calls)], [box.id])
+    plane.clock.advance(60 + HEARD_WITHIN_S)
+    await plane.services.reaper.tick()
+    row = await plane.store.sandboxes.get(box.id)
+    assert (row.state if row else None) is state

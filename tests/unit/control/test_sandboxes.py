@@ -142,6 +142,18 @@ async def test_at_the_reserve_itself_create_is_allowed(plane: Plane):
     await create(plane)
 
 
+async def test_no_create_waits_for_the_capacity_while_the_known_one_is_less_than_a_second_old(plane: Plane):
+    await create(plane)
+    gate = plane.node.hold("capacity")
+    plane.clock.advance(0.9)
+    await create(plane)
+    plane.node.room = replace(plane.node.room, memory_available_mib=0)
+    gate.set()
+    plane.clock.advance(0.9)
+    with pytest.raises(CapacityExceeded):
+        await create(plane)
+
+
 async def test_a_burst_of_creates_asks_for_the_capacity_once(plane: Plane):
     await asyncio.gather(*(create(plane) for _ in range(20)))
     assert [method for method, _ in plane.node.calls].count("capacity") == 1

@@ -2,11 +2,23 @@ from dataclasses import replace
 
 import pytest
 
-from atoll.core.clocks import UNUSED, End, Use, check_timeout, due, expires_at, next_check
+from atoll.core.clocks import (
+    HEARD_WITHIN_S,
+    UNUSED,
+    End,
+    Use,
+    check_idle_timeout,
+    check_timeout,
+    due,
+    ends,
+    expires_at,
+    longer,
+    next_check,
+)
 from atoll.core.errors import InvalidInput
 from atoll.core.lifecycle import State
 from atoll.core.limits import Limits
-from atoll.core.sandbox import Sandbox, moved
+from atoll.core.sandbox import OnTimeout, Sandbox, moved
 from atoll.core.settings import Clocks
 
 HOUR, DAY = 3600, 86400
@@ -65,6 +77,30 @@ TABLE = [  # row, use, settings, (earliest end after T0, which)
     ("everything off but a timeout", {"timeout_s": 5}, UNUSED, OFF, (5, End.TIMEOUT)),
     ("inactivity off", {}, UNUSED, Clocks(inactivity_s=0), (DAY, End.MAX_LIFE)),
     ("creating", {"state": State.CREATING}, UNUSED, DEFAULT, None),
+    *(
+        row
+        for on in (OnTimeout.KILL, OnTimeout.PAUSE, OnTimeout.STOP)
+        for row in (
+            (f"{on}: it runs", {"on_timeout": on, "timeout_s": 9}, UNUSED, DEFAULT, (9, End.TIMEOUT)),
+            (
+                f"{on}: only this run counts",
+                {"on_timeout": on, "timeout_s": 2 * DAY, "ran_s": 23 * HOUR},
+                UNUSED,
+                DEFAULT,
+                (DAY, End.MAX_LIFE),
+            ),
+            *(
+                (
+                    f"{on}, {s}: what rests has no timeout",
+                    {"on_timeout": on, "state": s, "timeout_s": 9},
+                    UNUSED,
+                    DEFAULT,
+                    (30 * DAY, End.KEPT),
+                )
+                for s in STATES_KEPT
+            ),
+        )
+    ),
 ]
 
 
@@ -104,6 +140,13 @@ def test_with_a_timeout_the_next_look_is_its_end():
     assert next_check(sandbox(timeout_s=300), Use(T0, open=1), DEFAULT, T0) == T0 + 300
 
 
+@pytest.mark.parametrize(
+    ("asked", "now", "expected"), [(5, T0, 100), (200, T0, 200), (5, T0 + 99.5, 5), (1, T0 + 98.5, 2)]
+)
+def test_a_longer_timeout_ends_no_earlier_than_the_one_in_force(asked: int, now: float, expected: int):
+    assert longer(sandbox(timeout_s=100), asked, now) == expected
+
+
 def test_no_clock_no_look():
     assert next_check(sandbox(), UNUSED, OFF, T0) is None
 
@@ -137,3 +180,30 @@ def test_a_timeout_beyond_the_maximum_life_is_invalid(timeout_s: int, ran_s: flo
 
 def test_without_a_maximum_life_a_long_timeout_is_legal():
     check_timeout(100 * DAY, 99.0, OFF)
+
+
+def test_an_idle_timeout_asks_for_connections_alone():
+    box = sandbox(timeout_s=HOUR, idle_timeout_s=60)
+    assert expires_at(box, UNUSED, DEFAULT) == T0 + 60 + HEARD_WITHIN_S
+    assert expires_at(box, Use(last_call_at=T0 + 30), DEFAULT) == T0 + 90 + HEARD_WITHIN_S
+    assert due(box, Use(last_call_at=T0, live=3), DEFAULT, T0 + 60 + HEARD_WITHIN_S) is End.IDLE
+    connected = Use(last_call_at=T0, open=1)
+    assert due(box, connected, DEFAULT, T0 + 70) is None
+    assert expires_at(box, connected, DEFAULT) == T0 + HOUR
+
+
+def test_an_idle_one_is_looked_at_in_time_whenever_its_last_connection_closes():
+    box = sandbox(timeout_s=HOUR, idle_timeout_s=60)
+    looked_at = T0 + 100
+    assert next_check(box, Use(last_call_at=T0, open=1), DEFAULT, looked_at) == looked_at + 60
+
+
+def test_what_rests_is_never_idle():
+    box = sandbox(state=State.PAUSED, idle_timeout_s=60, on_timeout=OnTimeout.PAUSE)
+    assert End.IDLE not in ends(box, UNUSED, DEFAULT)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 29, 2**31])
+def test_an_idle_timeout_has_bounds(seconds):
+    with pytest.raises(InvalidInput):
+        check_idle_timeout(seconds)

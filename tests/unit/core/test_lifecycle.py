@@ -14,7 +14,7 @@ def test_every_pair_is_in_the_table_or_a_conflict_that_names_the_state(state: St
     else:
         with pytest.raises(Conflict, match=state.value) as caught:
             step(state, event)
-        assert caught.value.details == {"state": state.value}
+        assert caught.value.details == {"state": state.value, "event": event.value}
 
 
 EXPECTED = {  # said a second time, so that a slip in the table is noticed

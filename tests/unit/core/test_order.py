@@ -1,7 +1,7 @@
 import pytest
 
 from atoll.core.errors import InvalidInput
-from atoll.core.order import MAX_VARIABLE_BYTES, MAX_VARIABLES, CreateOrder, check_env
+from atoll.core.order import MAX_VARIABLE_BYTES, MAX_VARIABLES, CreateOrder, check_env, check_machine
 
 
 def test_ordinary_variables_pass():
@@ -24,6 +24,13 @@ def test_ordinary_variables_pass():
 def test_what_no_process_could_be_given_is_invalid(env: dict[str, str]):
     with pytest.raises(InvalidInput):
         check_env(env)
+
+
+def test_a_machine_is_the_one_asked_for_or_any():
+    check_machine(None, "here")
+    check_machine("here", "here")
+    with pytest.raises(InvalidInput, match="there is here"):
+        check_machine("far", "here")
 
 
 def test_an_order_does_not_show_its_variables():

@@ -394,7 +394,11 @@ def test_a_rule_for_a_name_of_more_than_128_letters_is_not_a_name():
 
 
 MALFORMED = "Network transform header contains a malformed E2B placeholder."
-NOT_HERE = 'Network transform header "x" refers to a secret or an identity that this installation does not have.'
+MALFORMED_OURS = "Network transform header contains a malformed Atoll placeholder."
+NO_IDENTITY = (
+    'Network transform header "x" refers to an identity token; this installation gives sandboxes no identity. '
+    "Use a secret: ${e2b.secrets.NAME}."
+)
 
 
 @pytest.mark.parametrize(
@@ -413,8 +417,12 @@ NOT_HERE = 'Network transform header "x" refers to a secret or an identity that 
         ("x", "${e2b.secrets.}", MALFORMED),
         ("x", "${e2b.secrets.a", MALFORMED),
         ("x", "${e2b.other.a}", MALFORMED),
-        ("x", "Bearer ${e2b.secrets.key}", NOT_HERE),
-        ("x", "${e2b.identity.tokens.key}", NOT_HERE),
+        ("x", "${e2b.secrets.a}${e2b.secrets.b c}", MALFORMED),
+        ("x", "${e2b.identity.tokens.}", MALFORMED),
+        ("x", f"${{e2b.secrets.{'a' * 129}}}", MALFORMED),
+        ("x", "${atoll.secrets.a b}", MALFORMED_OURS),
+        ("x", "${atoll.identity.tokens.a}", MALFORMED_OURS),
+        ("x", "${e2b.identity.tokens.key}", NO_IDENTITY),
         *((name.title(), "1", f'Network transform header "{name.title()}" cannot be set: it frames the request.')
           for name in sorted(UNSETTABLE)),
     ],

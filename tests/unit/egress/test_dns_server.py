@@ -26,7 +26,7 @@ from atoll.egress.recent import RecentNames
 from atoll.egress.resolver import Resolver
 from atoll.egress.sandboxes import Known, Sandboxes
 
-HOST = "127.0.0.1"
+HOST = "127.53.0.1"  # no other program's: both kinds of sockets find the same port free
 ONE, TWO, STRANGER = "127.0.1.1", "127.0.1.2", "127.0.1.9"
 
 
@@ -120,29 +120,23 @@ async def next_answer(reader: asyncio.StreamReader) -> dns.message.Message:
     return dns.message.from_wire(await reader.readexactly(length))
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
 @contextlib.asynccontextmanager
 async def made_bed(idle_s: float = module.IDLE_S) -> AsyncIterator[Bed]:
-    upstream_port, port = free_port(), free_port()
     loop = asyncio.get_running_loop()
-    transport, upstream = await loop.create_datagram_endpoint(Upstream, local_addr=(HOST, upstream_port))
-    resolver = Resolver([HOST], upstream_port)
+    transport, upstream = await loop.create_datagram_endpoint(Upstream, local_addr=(HOST, 0))
+    resolver = Resolver([HOST], transport.get_extra_info("sockname")[1])
     sandboxes, log, recent, blocked = Sandboxes(), Log(), RecentNames(), [NOTHING_BLOCKED]
     services = SimpleNamespace(
         sandboxes=sandboxes, resolver=resolver, log=log, recent=recent, blocked=lambda: blocked[0],
         opened=(), domain="own.example",
     )  # fmt: skip
     server = DnsServer(services, idle_s=idle_s)
-    server.start(*listen(HOST, port))
+    udp, tcp = listen(HOST, 0)
+    server.start(udp, tcp)
     sandboxes.put(Known("one", ONE, OPEN))
     sandboxes.put(Known("two", TWO, OPEN))
     try:
-        yield (bed := Bed(server, port, sandboxes, log, recent, upstream, blocked))
+        yield (bed := Bed(server, udp.getsockname()[1], sandboxes, log, recent, upstream, blocked))
     finally:
         for client in bed.clients:
             client.transport.abort()

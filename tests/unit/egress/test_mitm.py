@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from atoll.core.errors import PermissionDenied, Unavailable
+from atoll.core.policy import Transform
+from atoll.core.secrets import new_placeholder
 from atoll.egress import mitm
 from atoll.egress.authority import Authority, make, now_utc
 from atoll.egress.mitm import Carried, End, Visit
@@ -21,6 +23,8 @@ from atoll.egress.streams import trusting as trusting_system
 NAME = "api.example.com"
 SECRET = "Bearer 5ecret-value"
 RULES = (("Authorization", SECRET), ("X-Team", "blue"))
+RULED = Transform(NAME, RULES)
+WORD = new_placeholder()
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 Answering = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -66,6 +70,7 @@ class Stand:
     requests: list[tuple[str, str]]
     tls: bool
     dial_error: Exception | None = None
+    transform: Transform = RULED
     carried: list[asyncio.Task[Carried]] = field(default_factory=list)
     opened: list[asyncio.StreamWriter] = field(default_factory=list)
 
@@ -79,7 +84,7 @@ class Stand:
 
     def begin(self, sock: socket.socket, received: bytes = b"") -> asyncio.Task[Carried]:
         sock.setblocking(False)
-        visit = Visit(sock, received, NAME, self.tls, RULES, self.dial, lambda *seen: self.requests.append(seen))
+        visit = Visit(sock, received, self.tls, self.transform, self.dial, lambda *seen: self.requests.append(seen))
         upstream_tls = trusting_system(protocols=mitm.PROTOCOLS)
         upstream_tls.load_verify_locations(cadata=self.public.pem)
         self.carried.append(asyncio.ensure_future(mitm.serve(visit, self.ours, upstream_tls)))
@@ -551,6 +556,35 @@ async def test_a_name_that_cannot_be_reached_is_a_502(ours, public, tls):
         assert b"nobody answers at 203.0.113.7" in await reader.read()
         writer.close()
         assert await here.outcome() == Carried(End.FAILED, "nobody answers at 203.0.113.7")
+
+
+async def test_without_the_secret_that_a_rule_needs_no_request_leaves_and_a_502_names_it(ours, public):
+    answer, heads = answering(OK)
+    async with stand(ours, public, answer) as here:
+        here.transform = Transform(NAME, (), missing=("openai",))
+        reader, writer = await here.connect()
+        writer.write(request() + request())
+        text = (await reader.read()).decode()
+        carried = await here.outcome()
+    assert text.startswith("HTTP/1.1 502 Bad Gateway\r\n")
+    assert text.count("HTTP/1.1") == 1
+    assert "openai" in text
+    assert (carried.end, carried.bytes_out) == (End.FAILED, 0)
+    assert heads == []
+
+
+async def test_a_placeholder_leaves_as_the_value_which_is_in_no_report(ours, public):
+    answer, heads = answering(OK)
+    async with stand(ours, public, answer) as here:
+        here.transform = Transform(NAME, (), ((WORD, "sk-value"),))
+        reader, writer = await here.connect()
+        writer.write(request(f"GET /{WORD} HTTP/1.1", f"X-Key: {WORD}"))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+        carried = await here.outcome()
+    assert fields(heads[0], "X-Key") == ["sk-value"]
+    assert here.requests == [("GET", f"/{WORD}")]
+    assert "sk-value" not in carried.detail + repr(carried)
 
 
 async def test_a_name_that_may_not_be_reached_is_cut(ours, public):

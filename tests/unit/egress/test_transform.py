@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from atoll.core.policy import UNSETTABLE
+from atoll.core.policy import UNSETTABLE, Transform
 from atoll.egress.transform import (
     NOT_IN_TRAILERS,
     ONE_HOP,
@@ -23,6 +23,7 @@ from atoll.wire.http import HttpError, parse_head
 
 NAME = "api.example.com"
 RULES = (("Authorization", "Bearer s3cret"), ("X-Api-Key", "k"))
+RULED = Transform(NAME, RULES)
 
 
 def read(raw: bytes) -> h11.Request | None:
@@ -79,7 +80,7 @@ def test_what_leaves_is_one_request_for_the_name_with_the_rules_headers(raw, tls
     request = read(raw) if is_strict(raw) else None
     if request is None:
         return
-    found = onward(request, NAME, tls, RULES)
+    found = onward(request, tls, RULED)
     if isinstance(found, Refused):
         return
     left = written(found)
@@ -155,7 +156,7 @@ def test_a_websocket_is_the_only_change_of_protocol_that_is_asked_for():
         raw = "\r\n".join(["GET / HTTP/1.1", f"Host: {NAME}", *lines, "", ""]).encode()
         request = read(raw)
         assert request is not None
-        found = onward(request, NAME, True, RULES)
+        found = onward(request, True, RULED)
         assert isinstance(found, Onward)
         return [value for name, value in found.headers if name.lower() in (b"upgrade", b"connection")]
 
@@ -168,7 +169,7 @@ def test_a_websocket_is_the_only_change_of_protocol_that_is_asked_for():
 def test_secrets_do_not_show_when_requests_are_printed():
     request = read(f"GET / HTTP/1.1\r\nHost: {NAME}\r\n\r\n".encode())
     assert request is not None
-    assert "s3cret" not in repr(onward(request, NAME, True, RULES))
+    assert "s3cret" not in repr(onward(request, True, RULED))
 
 
 def test_an_answer_keeps_its_headers_but_no_offer_of_http_3():

@@ -1,4 +1,6 @@
 import errno
+import signal
+import subprocess
 
 import pytest
 
@@ -98,6 +100,13 @@ def test_version_2_kills_all_at_once(tmp_path):
     assert (directory / "cgroup.kill").read_text().strip() == "1"
 
 
+def test_version_1_kills_whoever_is_in_it(tmp_path):
+    program = subprocess.Popen(["sleep", "60"])
+    (tmp_path / "cgroup.procs").write_text(f"{program.pid}\n")
+    cgroup.Cgroup(1, {"pids": tmp_path}).kill()
+    assert program.wait(10) == -signal.SIGKILL
+
+
 def test_killing_in_a_group_that_is_gone_is_no_error(tmp_path):
     fake_v2(tmp_path).of("gone")._kill()
 
@@ -148,3 +157,36 @@ def test_the_machines_root_is_never_evacuated(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="busy"):
         fake_v2(tmp_path)
     assert container.left == {"1"}
+
+
+def test_a_raised_limit_of_version_1_is_never_above_that_with_swap_on_the_way():
+    def order(raised: bool) -> list[str]:
+        names = [each.file for each in cgroup.memory_plan(LIMITS, 1, raised)]
+        return [name for name in names if name.endswith("limit_in_bytes") and "tcp" not in name]
+
+    assert order(True) == ["memory.memsw.limit_in_bytes", "memory.limit_in_bytes"]
+    assert order(False) == ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"]
+
+
+def test_in_version_2_nothing_is_killed_for_memory_that_is_taken_back(tmp_path):
+    group = cgroup.Cgroup(2, {"cpu": tmp_path})
+    for name, value in (("max", 1024 << 20), ("current", 600 << 20), ("high", "max"), ("swap.max", 0)):
+        (tmp_path / f"memory.{name}").write_text(f"{value}\n")
+    assert group.set_memory(Limits(memory_mib=512)) is False
+    assert (tmp_path / "memory.max").read_text() == f"{1024 << 20}\n"
+    assert (tmp_path / "memory.high").read_text().startswith("max")
+    (tmp_path / "memory.current").write_text(f"{100 << 20}\n")
+    assert group.set_memory(Limits(memory_mib=512)) is True
+    assert (tmp_path / "memory.max").read_text().startswith(str(512 << 20))
+
+
+def test_in_version_2_a_change_that_was_cut_off_holds_nobody_back(tmp_path):
+    group = cgroup.Cgroup(2, {"cpu": tmp_path})
+    for name, value in (("max", 1024 << 20), ("high", 512 << 20), ("swap.max", 0)):
+        (tmp_path / f"memory.{name}").write_text(f"{value}\n")
+    group.unthrottle()
+    assert (tmp_path / "memory.high").read_text().startswith("max")
+    (tmp_path / "memory.high").write_text(f"{512 << 20}\n")
+    assert group.set_memory(Limits(memory_mib=1024)) is True
+    assert (tmp_path / "memory.high").read_text().startswith("max")
+    cgroup.Cgroup(2, {"cpu": tmp_path / "gone"}).unthrottle()

@@ -36,6 +36,16 @@ def test_a_default_route_takes_the_place_of_the_one_that_is_there():
     assert bytes([169, 254, 0, 1]) in message
 
 
+def test_links_are_put_into_a_group_and_go_with_it():
+    group = netlink.u32(netlink.IFLA_GROUP, 7)
+    into, gone = netlink.into_group("at1", 7), netlink.del_group(7)
+    assert b"at1\0" in into
+    assert group in into
+    assert gone.endswith(group)
+    assert struct.unpack_from("=H", gone, 4)[0] == netlink.RTM_DELLINK
+    assert struct.unpack_from("=i", gone, 16 + 4)[0] == 0  # no link by its number
+
+
 def test_a_neighbour_is_known_for_good():
     message = netlink.new_neighbour(2, "169.254.0.1", b"\2at\0\0\1")
     assert struct.unpack_from("=H", message, 16 + 8)[0] == netlink.NUD_PERMANENT

@@ -40,6 +40,7 @@ def test_a_taken_port_is_a_note() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         check = probe.port_free(*taken.getsockname())
     assert (check.ok, check.required) == (False, False)
+    assert check.detail.endswith(": Address already in use")
     assert "--listen" in check.fix
 
 

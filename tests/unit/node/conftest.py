@@ -18,11 +18,12 @@ from atoll.core.limits import Limits
 from atoll.core.settings import Places
 from atoll.core.template import Template
 from atoll.node.catalogue import Catalogue
+from atoll.node.changes import Volumes
 from atoll.node.disks import SealedDisks
 from atoll.node.egress_process import Outbound
 from atoll.node.handles import HandleStore
 from atoll.node.native_engine import NativeEngine
-from atoll.node.sandboxes import Order, Sandboxes
+from atoll.node.sandboxes import NoVolumes, Order, Sandboxes
 from atoll.testing.fake_launcher import VERSION, FakeLauncher
 
 DISK_MIB = 16
@@ -56,6 +57,7 @@ class House:
     places: Places
     launcher: FakeLauncher = field(default_factory=FakeLauncher)
     egress: Told = field(default_factory=Told)
+    volumes: Volumes = field(default_factory=NoVolumes)
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     told: asyncio.Event = field(default_factory=asyncio.Event)
     nodes: list[tuple[Sandboxes, NativeEngine]] = field(default_factory=list)
@@ -77,7 +79,8 @@ class House:
             self.places, VERSION, lambda: (Path("/runtime"), []), lambda *exited: sandboxes.exited(*exited)
         )
         catalogue = Catalogue(self.places.data / "node" / "templates")
-        sandboxes = Sandboxes(self.places, engine, self.handles, self.disks, catalogue, self.emit, egress=self.egress)
+        parts = (self.places, engine, self.handles, self.disks, catalogue, self.emit)
+        sandboxes = Sandboxes(*parts, egress=self.egress, volumes=self.volumes)
         self.nodes.append((sandboxes, engine))
         await engine.connect()
         if recovered:

@@ -8,6 +8,8 @@ import pytest
 from atoll.core.errors import Unavailable
 from atoll.node import health
 
+HEALTH = ("GET", "/health", 10.0)
+
 
 async def answering(path: Path, answer: bytes, keep_open: bool = False) -> asyncio.Server:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -22,7 +24,7 @@ async def answering(path: Path, answer: bytes, keep_open: bool = False) -> async
 
 async def test_200_is_healthy(tmp_path: Path) -> None:
     async with await answering(tmp_path / "s", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"):
-        await health.check(tmp_path / "s")
+        await health.ask(tmp_path / "s", *HEALTH)
 
 
 @pytest.mark.parametrize(
@@ -36,18 +38,18 @@ async def test_200_is_healthy(tmp_path: Path) -> None:
 async def test_anything_else_is_unavailable(tmp_path: Path, answer: bytes) -> None:
     async with await answering(tmp_path / "s", answer):
         with pytest.raises(Unavailable):
-            await health.check(tmp_path / "s")
+            await health.ask(tmp_path / "s", *HEALTH)
 
 
 async def test_silence_ends_at_the_deadline(tmp_path: Path) -> None:
     async with await answering(tmp_path / "s", b"", keep_open=True):
         with pytest.raises(Unavailable):
-            await health.check(tmp_path / "s", timeout_s=0.01)
+            await health.ask(tmp_path / "s", "GET", "/health", 0.01)
 
 
 async def test_no_socket_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(Unavailable):
-        await health.check(tmp_path / "s")
+        await health.ask(tmp_path / "s", *HEALTH)
 
 
 async def test_live_is_the_agents_word_within_bounds(tmp_path: Path) -> None:

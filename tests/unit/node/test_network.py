@@ -181,7 +181,7 @@ def renewed(house: House, monkeypatch: pytest.MonkeyPatch) -> list[trust.Trust |
         told.append(wanted)
 
     monkeypatch.setattr(trust, "update", update)
-    monkeypatch.setattr(trust, "for_policy", lambda policy, _: TRUSTED if policy.transforms else None)
+    monkeypatch.setattr(trust, "for_policy", lambda policy, _: TRUSTED if policy.treatments else None)
     house.egress.authority = Path("/ca.pem")
     return told
 

@@ -29,7 +29,7 @@ async def test_create_answers_when_the_agent_does(sandboxes: Sandboxes, house: H
     asked = order(env={"A": "1"})
     born = await sandboxes.create(asked)
     assert born["socket"] == str(house.places.agent_socket(asked.id))
-    await health.check(Path(born["socket"]))
+    await health.ask(Path(born["socket"]), "GET", "/health", 10.0)
     assert start_time(born["pid"]) is not None
     (listed,) = sandboxes.list()["sandboxes"]
     assert listed == {
@@ -40,6 +40,16 @@ async def test_create_answers_when_the_agent_does(sandboxes: Sandboxes, house: H
         "pid": born["pid"],
         "policy": fingerprint(to_wire(CLOSED)),
     }
+
+
+async def test_every_birth_is_synced_behind_its_answer(sandboxes: Sandboxes, monkeypatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(sandboxes._handles, "sync", lambda *ids: synced.extend(ids))
+    asked = [order(), order(), order()]
+    for each in asked:
+        await sandboxes.create(each)
+    await sandboxes.settle()
+    assert sorted(synced) == sorted(each.id for each in asked)
 
 
 async def test_create_asked_again_gives_the_same_answer(sandboxes: Sandboxes) -> None:
@@ -151,6 +161,47 @@ async def test_destroy_takes_everything_and_may_be_repeated(sandboxes: Sandboxes
     assert house.events == []
 
 
+async def test_destroy_answers_before_the_rest_is_swept(sandboxes: Sandboxes, house: House) -> None:
+    asked = order()
+    born = await sandboxes.create(asked)
+    house.launcher.sweeping.clear()
+    await sandboxes.destroy(asked.id, 1)
+    assert start_time(born["pid"]) is None
+    assert house.disks.ids() == {asked.id}
+    with pytest.raises(Conflict):
+        await sandboxes.create(order(id=asked.id))
+    house.launcher.sweeping.set()
+    await sandboxes.settle()
+    assert (house.launcher.swept, list(house.handles), house.disks.ids()) == ([asked.id], [], set())
+
+
+async def test_a_node_that_ends_before_the_sweep_leaves_it_to_the_next(sandboxes: Sandboxes, house: House) -> None:
+    asked = order()
+    await sandboxes.create(asked)
+    house.launcher.sweeping.clear()
+    await sandboxes.destroy(asked.id, 1)
+    for task in sandboxes._background:  # as a kill -9 does
+        task.cancel()
+    assert [handle.state for handle in house.handles] == [HandleState.DESTROYING]
+    house.launcher.sweeping.set()
+    successor = await house.node()
+    await successor.settle()
+    assert (list(house.handles), house.disks.ids()) == ([], set())
+
+
+async def test_a_sweep_that_fails_is_done_by_recovery(sandboxes: Sandboxes, house: House) -> None:
+    asked = order()
+    await sandboxes.create(asked)
+    house.launcher.failing.add("swept")
+    await sandboxes.destroy(asked.id, 1)
+    await sandboxes.settle()
+    assert house.disks.ids() == {asked.id}
+    house.launcher.failing.clear()
+    await sandboxes.recover()
+    await sandboxes.settle()
+    assert (list(house.handles), house.disks.ids()) == ([], set())
+
+
 @pytest.mark.parametrize("action", ["stop", "destroy", "pause", "resume"])
 async def test_an_action_of_an_older_incarnation_is_a_conflict(sandboxes: Sandboxes, action: str) -> None:
     asked = order(incarnation=2)
@@ -198,7 +249,7 @@ async def test_usage_is_what_the_host_sees(sandboxes: Sandboxes) -> None:
     assert used["memory_bytes"] > 0
     assert used["processes"] >= 1
     assert set(used) == {
-        *("cpu_seconds", "memory_bytes", "memory_limit_bytes", "processes", "disk_bytes"),
+        *("cpu_seconds", "memory_bytes", "memory_limit_bytes", "processes", "disk_bytes", "memory_cache_bytes"),
     }
 
 

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from atoll.core.engine import SlotSpec
 from atoll.core.errors import Unavailable
 from atoll.core.limits import Limits
 from atoll.core.template import Template
-from atoll.node.slots import SlotPool
+from atoll.node import slots
+from atoll.node.slots import SHAPES, SlotPool, fitting
 
 TEMPLATE = Template("base", "d" * 16, ("/layer",))
 LIMITS = Limits()
@@ -20,11 +25,17 @@ class Maker:
         self.specs: list[SlotSpec] = []
         self.made = asyncio.Event()
         self.broken = False
+        self.refused = ""
+        self.discarded: set[str] = set()
 
     async def prepare_slot(self, spec: SlotSpec) -> None:
-        if self.broken:
+        if self.broken or spec.template.name == self.refused:
             raise Unavailable("no launcher")
         self.specs.append(spec)
+        self.made.set()
+
+    async def discard_slot(self, name: str) -> None:
+        self.discarded.add(name)
         self.made.set()
 
     async def until(self, count: int) -> None:
@@ -92,9 +103,10 @@ async def test_other_limits_do_not_fit() -> None:
     pool.open()
     pool.want(TEMPLATE, LIMITS)
     await maker.until(1)
-    with pool.creating(TEMPLATE, Limits(disk_mib=1)) as ready:
-        assert ready is None
-    with pool.creating(TEMPLATE, Limits(processes=7)) as ready:
+    for other in (Limits(disk_mib=1), Limits(processes=7)):
+        with pool.creating(TEMPLATE, other) as ready:
+            assert ready is None
+    with pool.creating(TEMPLATE, LIMITS) as ready:
         assert ready is not None
     await pool.close()
 
@@ -113,6 +125,35 @@ async def test_a_failure_leaves_no_disk_and_the_next_create_tries_again() -> Non
     with pool.creating(TEMPLATE, LIMITS):
         pass
     await maker.until(1)
+    await pool.close()
+
+
+async def test_a_making_that_fails_is_told_to_the_launcher_which_may_have_it_by_then() -> None:
+    maker = Maker()
+    maker.broken = True
+    pool = SlotPool(maker, Disks(), size=1)
+    pool.open()
+    pool.want(TEMPLATE, LIMITS)
+    async with asyncio.timeout(5):
+        await maker.made.wait()
+    assert len(maker.discarded) == 1
+    await pool.close()
+
+
+async def test_what_a_create_that_fails_was_given_is_let_go() -> None:
+    maker, disks = Maker(), Disks()
+    pool = SlotPool(maker, disks, size=1)
+    pool.open()
+    pool.want(TEMPLATE, LIMITS)
+    await maker.until(1)
+    with suppress(OSError), pool.creating(TEMPLATE, LIMITS):
+        raise OSError("full")
+    async with asyncio.timeout(5):
+        while not maker.discarded:
+            maker.made.clear()
+            await maker.made.wait()
+    assert maker.discarded == {maker.specs[0].name}
+    assert maker.specs[0].name not in disks.images
     await pool.close()
 
 
@@ -140,4 +181,71 @@ async def test_a_size_that_a_caller_chose_is_not_made_ahead() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
     assert [spec.limits for spec in maker.specs] == [LIMITS]
+    await pool.close()
+
+
+async def test_shapes_that_others_have_followed_are_let_go() -> None:
+    maker, disks = Maker(), Disks()
+    pool = SlotPool(maker, disks, size=2)
+    pool.open()
+    shapes = [Limits(processes=number) for number in range(1, SHAPES + 2)]
+    for number, limits in enumerate(shapes, 1):
+        pool.want(TEMPLATE, limits)
+        await maker.until(2 * number)
+    async with asyncio.timeout(5):
+        while len(maker.discarded) < 2:
+            maker.made.clear()
+            await maker.made.wait()
+    first = {spec.name for spec in maker.specs if spec.limits == shapes[0]}
+    assert maker.discarded == first
+    assert disks.images == {spec.name for spec in maker.specs} - first
+    with pool.creating(TEMPLATE, shapes[0]) as ready:
+        assert ready is None
+    await pool.close()
+
+
+@pytest.mark.parametrize(("memory_mib", "slots"), [(1_000, 4), (8_000, 26), (24_000, 80), (500_000, 128)])
+def test_a_fiftieth_of_the_memory_is_for_slots(memory_mib: int, slots: int) -> None:
+    assert fitting(memory_mib) == slots
+
+
+async def test_a_shape_that_cannot_be_made_keeps_no_other_waiting() -> None:
+    maker = Maker()
+    pool = SlotPool(maker, Disks(), size=1)
+    maker.refused = "broken"
+    pool.want(TEMPLATE, LIMITS)
+    pool.want(replace(TEMPLATE, name="broken", digest="b" * 16), LIMITS)
+    pool.open()
+    await maker.until(1)
+    assert [spec.template.name for spec in maker.specs] == [TEMPLATE.name]
+    await pool.close()
+
+
+async def test_those_of_an_earlier_build_are_let_go() -> None:
+    maker = Maker()
+    pool = SlotPool(maker, Disks(), size=1)
+    pool.open()
+    pool.want(TEMPLATE, LIMITS)
+    await maker.until(1)
+    pool.want(replace(TEMPLATE, digest="e" * 16), LIMITS)
+    async with asyncio.timeout(5):
+        while not maker.discarded:
+            maker.made.clear()
+            await maker.made.wait()
+    assert maker.discarded == {maker.specs[0].name}
+    await pool.close()
+
+
+async def test_while_creates_follow_each_other_a_pool_that_is_half_full_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "IDLE_S", 0.2)
+    maker = Maker()
+    pool = SlotPool(maker, Disks(), size=2 * slots.FEWEST)
+    pool.open()
+    pool.want(TEMPLATE, LIMITS)
+    await maker.until(2 * slots.FEWEST)
+    with pool.creating(TEMPLATE, LIMITS) as ready:
+        assert ready is not None
+    asked = asyncio.get_running_loop().time()
+    await maker.until(2 * slots.FEWEST + 1)
+    assert asyncio.get_running_loop().time() - asked >= 0.19
     await pool.close()

@@ -15,7 +15,8 @@ def source(tmp_path):
         path.write_text(f"# {name}\n")
     (root / "__init__.py").touch()
     (root / "agent/native").mkdir()
-    (root / "agent/native/lineflush.c").write_text("int x;\n")
+    for name in ("lineflush.c", "pages.c"):
+        (root / "agent/native" / name).write_text("int x;\n")
     return root
 
 
@@ -36,6 +37,7 @@ def test_only_what_runs_inside_is_shipped(source):
     assert names == {
         "__init__.py",
         "agent/native/lineflush.c",
+        "agent/native/pages.c",
         "agent/main.py",
         "core/errors.py",
         "engines/native/run.py",
@@ -43,7 +45,7 @@ def test_only_what_runs_inside_is_shipped(source):
     }
 
 
-@pytest.mark.parametrize("name", ["agent/main.py", "agent/native/lineflush.c", "__init__.py"])
+@pytest.mark.parametrize("name", ["agent/main.py", "agent/native/lineflush.c", "agent/native/pages.c", "__init__.py"])
 def test_an_edit_of_shipped_code_changes_its_digest(source, name):
     before = runtime.code_digest(source)
     (source / name).write_text("# other\n")
@@ -63,7 +65,7 @@ def test_the_interpreter_follows_release_and_machine():
 
 def test_a_package_without_lineflush_is_refused(tmp_path):
     with pytest.raises(InternalError, match=r"lineflush\.c"):
-        runtime._compile_lineflush(tmp_path / "lineflush.c", tmp_path / "lineflush.so")
+        runtime.compile_library(tmp_path / "lineflush.c", tmp_path / "lineflush.so")
 
 
 def test_a_failed_build_leaves_nothing(tmp_path):

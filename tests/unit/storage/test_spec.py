@@ -7,7 +7,7 @@ import pytest
 from atoll.core.errors import InvalidInput
 from atoll.core.limits import LARGEST, SMALLEST, Limits
 from atoll.storage.spec import TemplateSpec, layer_digest, parse, plan, same_but_for_age, template_of
-from atoll.storage.templates import stock_specs
+from atoll.storage.templates import STOCK, stock_specs
 
 PINNED = "numpy==2.0 --hash=sha256:00\n"
 
@@ -146,8 +146,9 @@ def test_age_alone_makes_no_difference(tmp_path):
 
 def test_the_stock_templates_are_what_the_documents_promise():
     specs = {spec.name: spec for spec in stock_specs()}
-    assert set(specs) == {"base", "busybox", "code-interpreter"}
+    assert set(specs) == {"base", "busybox", "code-interpreter", "code-interpreter-v1"}
     assert specs["code-interpreter"].parent == "base"
+    assert specs["code-interpreter-v1"].parent == "code-interpreter"
     assert specs["code-interpreter"].preload == ("numpy", "pandas", "matplotlib.pyplot")
     assert specs["base"].preload == ()
     assert specs["busybox"].python is None
@@ -170,3 +171,16 @@ def test_limits_beyond_the_usual_sizes_move_these():
 def test_sizes_make_no_other_layer():
     plain, sized = parse("name: x"), parse("name: x\nmax_size: {vcpu: 2}")
     assert layer_digest(plain, (), "p") == layer_digest(sized, (), "p")
+
+
+def test_a_file_may_be_a_copy_of_one_beside_the_template():
+    text = "name: a\nfiles: [{path: /x, copy: a/x.py}]"
+    assert parse(text, {"a/x.py": "content"}).files[0].content == "content"
+    for wrong in (text, text.replace("copy", "content: y, copy")):
+        with pytest.raises(InvalidInput, match="a/x"):
+            parse(wrong, {"a/other.py": ""} if wrong == text else {"a/x.py": ""})
+
+
+def test_a_stock_template_is_called_as_its_file():
+    """What is not built is known by the files alone."""
+    assert {spec.name for spec in stock_specs()} == {path.stem for path in STOCK.glob("*.yaml")}

@@ -62,3 +62,31 @@ def test_a_damaged_description_is_said(tmp_path):
     (templates.place(tmp_path) / "base" / "template.json").write_text("{")
     with pytest.raises(InternalError, match="damaged"):
         templates.load(tmp_path, "base")
+
+
+def test_what_has_a_layer_to_be_built_is_outdated(tmp_path):
+    specs = templates.stock_specs()
+    present(tmp_path, [spec for spec in specs if spec.name == "busybox"])
+    assert templates.outdated(tmp_path, ["base", "busybox"]) == ("base",)
+    with pytest.raises(NotFound, match="there are base,"):
+        templates.outdated(tmp_path, ["none"])
+
+
+def test_stock_templates_that_are_not_there_are_known_by_name(tmp_path):
+    names = sorted(spec.name for spec in templates.stock_specs())
+    assert [each.name for each in templates.unbuilt(tmp_path)] == names
+    busybox = [spec for spec in templates.stock_specs() if spec.name == "busybox"]
+    present(tmp_path, busybox)
+    templates.build_templates(tmp_path, busybox)
+    assert "busybox" not in [each.name for each in templates.unbuilt(tmp_path)]
+
+
+def test_a_build_that_fails_is_remembered(tmp_path, monkeypatch):
+    def fail(*_) -> None:
+        raise InternalError("no more space")
+
+    monkeypatch.setattr(templates, "build_layer", fail)
+    with pytest.raises(InternalError):
+        templates.build_templates(tmp_path, [TemplateSpec("base")])
+    (base,) = (each for each in templates.unbuilt(tmp_path) if each.name == "base")
+    assert base.failure == "no more space"

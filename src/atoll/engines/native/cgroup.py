@@ -17,13 +17,18 @@ from pathlib import Path
 
 from atoll.core.limits import Limits
 
+from .privileges import acting_as
+
 ROOT = Path("/sys/fs/cgroup")
 MOST_TCP_MIB = 128
 CONTROLLERS = ("cpu", "memory", "pids")
 V1_HIERARCHIES = (*CONTROLLERS, "freezer")
+MEMORY_LIMIT = {1: "memory.limit_in_bytes", 2: "memory.max"}
 CPU_PERIOD_US = 100_000
 FREEZE_TIMEOUT_S = 5.0
 REMOVE_TIMEOUT_S = 10.0
+LOOKS_AT_ONCE = 20
+"""A freeze takes some tens of microseconds when there is little to freeze."""
 EVACUATED = "init"
 EVACUATIONS = 5
 """A process may fork while the others move."""
@@ -61,6 +66,17 @@ def plan(limits: Limits, version: int) -> tuple[Setting, ...]:
         Setting("memory", "memory.kmem.tcp.limit_in_bytes", str(tcp_memory(limits)), optional=True),
         Setting("pids", "pids.max", str(limits.processes)),
     )
+
+
+def memory_plan(limits: Limits, version: int, raised: bool) -> tuple[Setting, ...]:
+    """Of a group that is in use. Version 1 wants memory and swap together never below memory alone, so which of the two
+    goes first depends on the direction."""
+    settings = [setting for setting in plan(limits, version) if setting.controller == "memory"]
+    if version == 1 and raised:
+        settings.sort(key=lambda setting: "memsw" not in setting.file)
+    if version == 2:
+        settings.append(Setting("memory", "memory.high", "max"))  # of a change that was cut off
+    return tuple(settings)
 
 
 def tcp_memory(limits: Limits) -> int:
@@ -150,24 +166,70 @@ class Cgroup:
         return next(iter(self.directories.values())) if self.version == 2 else self.directories[controller]
 
     def create(self, limits: Limits) -> None:
-        for directory in self.directories.values():
-            directory.mkdir(exist_ok=True)
-        for setting in plan(limits, self.version):
+        self.make()
+        self._apply(plan(limits, self.version))
+
+    def _apply(self, settings: tuple[Setting, ...]) -> None:
+        for setting in settings:
             try:
                 _write(self._directory(setting.controller) / setting.file, setting.value)
             except OSError:
                 if not setting.optional:
                     raise
 
-    def doors(self) -> list[int]:
-        """Version 1: descriptors by which a single-threaded process puts itself in, by writing 0.
+    def set_memory(self, limits: Limits) -> bool:
+        """Of a group that is in use. False: more is used than can be taken back, and nothing has changed. It may take
+        a while, in which the kernel looks for memory that can go."""
+        now = int((self._directory("memory") / MEMORY_LIMIT[self.version]).read_text())
+        wanted = limits.memory_mib << 20
+        if wanted < now and not self._gives_back(wanted):
+            return False
+        try:
+            self._apply(memory_plan(limits, self.version, wanted > now))
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            return False
+        return True
+
+    def _gives_back(self, wanted: int) -> bool:
+        """Version 1 refuses a limit below what is used; version 2 would kill programs until it holds."""
+        if self.version == 1:
+            return True
+        directory = self._directory("memory")
+        _write(directory / "memory.high", str(wanted))
+        try:
+            return int((directory / "memory.current").read_text()) <= wanted
+        finally:
+            self.unthrottle()
+
+    def unthrottle(self) -> None:
+        """After a change of memory that may have been ended half way."""
+        if self.version == 2:
+            with contextlib.suppress(FileNotFoundError):
+                _write(self._directory("memory") / "memory.high", "max")
+
+    def make(self) -> None:
+        """Without limits: a name for whoever is in it."""
+        for directory in self.directories.values():
+            directory.mkdir(exist_ok=True)
+
+    def enter(self) -> None:
+        """By a process that is root of the host still."""
+        for directory in self.directories.values():
+            _write(directory / ("cgroup.procs" if self.version == 2 else "tasks"), "0")
+
+    def doors(self, owner: int) -> list[int]:
+        """Version 1: descriptors by which a single-threaded process of `owner` puts itself in, by writing 0.
 
         Moving another process takes a lock that waits for an RCU grace period (8.5 ms here, median);
-        a thread that moves itself does not. The kernel checks the rights of who opened the file.
+        a thread that moves itself does not. The kernel checks the rights of who opened the file. Opened by root they
+        would be doors for any process of the host, and whoever holds them runs a template's files.
         """
         if self.version == 2:
             return []
-        return [os.open(directory / "tasks", os.O_WRONLY | os.O_CLOEXEC) for directory in self.directories.values()]
+        with acting_as(owner):
+            return [os.open(directory / "tasks", os.O_WRONLY | os.O_CLOEXEC) for directory in self.directories.values()]
 
     def attach(self, pid: int) -> None:
         """Version 2, from outside."""
@@ -221,13 +283,15 @@ class Cgroup:
     def usage(self) -> dict[str, int | float]:
         if self.version == 2:
             stat = dict(line.split() for line in (self._directory("cpu") / "cpu.stat").read_text().splitlines())
-            cpu, memory = int(stat["usage_usec"]) / 1e6, "memory.current"
+            cpu, memory, cache = int(stat["usage_usec"]) / 1e6, "memory.current", "file"
         else:
             # cpuacct is mounted apart from cpu on some hosts; the processes' own clocks serve everywhere.
-            cpu, memory = sum(map(_cpu_seconds, set(self.pids()))), "memory.usage_in_bytes"
+            cpu, memory, cache = sum(map(_cpu_seconds, set(self.pids()))), "memory.usage_in_bytes", "total_cache"
+        kinds = dict(line.split() for line in (self._directory("memory") / "memory.stat").read_text().splitlines())
         return {
             "cpu_seconds": cpu,
             "memory_bytes": int((self._directory("memory") / memory).read_text()),
+            "memory_cache_bytes": int(kinds.get(cache, 0)),
             "processes": int((self._directory("pids") / "pids.current").read_text()),
         }
 
@@ -236,6 +300,16 @@ class Cgroup:
         self._kill()
         await self.thaw_if_frozen()
         await _until(self.remove, REMOVE_TIMEOUT_S)
+
+    def kill(self) -> None:
+        """All at once, beside PID 1 and not after it. Who forks meanwhile ends with PID 1."""
+        if self.version == 2:
+            self._kill()
+            return
+        with contextlib.suppress(OSError):
+            for line in (self._directory("pids") / "cgroup.procs").read_text().split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(line), signal.SIGKILL)
 
     def _kill(self) -> None:
         if self.version == 2:
@@ -282,9 +356,9 @@ async def _until(condition: object, timeout_s: float) -> None:
     assert callable(condition)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
-    delay = 0.0005
+    delay, looks = 0.0005, 1
     while not condition():
         if loop.time() > deadline:
             raise TimeoutError("the kernel did not reach the asked state of a cgroup in time")
-        await asyncio.sleep(delay)
-        delay = min(delay * 2, 0.02)
+        await asyncio.sleep(delay if looks > LOOKS_AT_ONCE else 0)
+        delay, looks = min(delay * 2, 0.02) if looks > LOOKS_AT_ONCE else delay, looks + 1

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import struct
+from collections.abc import Mapping
 
 from . import syscalls as sc
 
@@ -70,8 +71,14 @@ def mount_image(image: str) -> int:
         os.close(loop)
 
 
-def unseal(mount_fd: int, key: bytes) -> None:
-    """Adds the key and, on a new disk, makes the sealed directory with `upper` and `work` in it.
+DISK_CONTENTS = {"upper": (0o755, 0), "work": (0o755, 0)}
+
+Contents = Mapping[str, tuple[int, int]]
+"""Directories: name → mode and owner."""
+
+
+def unseal(mount_fd: int, key: bytes, contents: Contents = DISK_CONTENTS) -> None:
+    """Adds the key and, on a new image, makes the sealed directory with `contents` in it.
 
     The name `sealed` appears by a rename when the directory has its policy: a crash in between can
     leave no directory that looks sealed and is not.
@@ -80,7 +87,7 @@ def unseal(mount_fd: int, key: bytes) -> None:
     try:
         identifier = _add_key(root, key)
         if not _exists(root, SEALED):
-            _make_sealed(root, identifier)
+            _make_sealed(root, identifier, contents)
     finally:
         os.close(root)
 
@@ -93,12 +100,15 @@ def _exists(directory: int, name: str) -> bool:
     return True
 
 
-def _make_sealed(root: int, identifier: bytes) -> None:
+def _make_sealed(root: int, identifier: bytes, contents: Contents) -> None:
     unfinished = "unsealed"
     os.mkdir(unfinished, 0o700, dir_fd=root)
     _set_policy(root, unfinished, identifier)
-    for name in ("upper", "work"):
-        os.mkdir(f"{unfinished}/{name}", 0o755, dir_fd=root)
+    for name, (mode, owner) in contents.items():
+        path = f"{unfinished}/{name}"
+        os.mkdir(path, mode, dir_fd=root)
+        os.chmod(path, mode, dir_fd=root)
+        os.chown(path, owner, owner, dir_fd=root)
     os.rename(unfinished, SEALED, src_dir_fd=root, dst_dir_fd=root)
 
 

@@ -13,7 +13,7 @@ import signal
 import socket
 from typing import Any
 
-from atoll.agent.runner import preload, seed
+from atoll.agent.runner import pages, preload, seed
 
 from . import syscalls as sc
 from . import zygote
@@ -41,6 +41,7 @@ def join(request: dict[str, Any], fds: list[int], bpf: bytes) -> None:
         enter_cgroups(cgroup_doors)
         sc.setns(pidfd, JOINED)
         os.chdir("/")
+        pages.look_ahead()
         become_sandbox_root(userns, limits_of(request), bpf)
         for fd in (pidfd, userns):
             os.close(fd)

@@ -2,7 +2,7 @@
 
 Its methods are in docs/architecture.md. It keeps one record a sandbox in RUN/launcher/ID.json, written
 before the newborn is let go, so that a new launcher finds every sandbox that may be alive, adopts those
-that are, and cleans after those that are not. Its own end, by `shutdown` or by a kill, leaves all
+that are, and cleans after those that are not. A record goes last. Its own end, by `shutdown` or by a kill, leaves all
 sandboxes running: they hold everything they need.
 """
 
@@ -16,10 +16,11 @@ import logging
 import os
 import resource
 import signal
-import socket
+from collections import defaultdict
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from atoll import rpc
 from atoll.core.blocklist import DEFAULT_BLOCKLIST
@@ -31,32 +32,41 @@ from atoll.core.errors import (
     InvalidInput,
     NotFound,
     Unavailable,
-    Unsupported,
 )
 from atoll.core.limits import Limits
 from atoll.core.packet_policy import REFUSE_ALL, KernelPolicy, networks_as_intervals
 from atoll.core.reach import parse_open_ranges
 from atoll.core.uplink import parse_uplink
 
-from . import host_limits, ids, network, seccomp, tree
+from . import host_limits, hot_mounts, ids, network, rotation, seccomp, tree, volumes
 from . import syscalls as sc
 from .cgroup import Cgroup, Cgroups
+from .child import in_child
 from .claims import Claims
 from .closed import ClosedConnections
 from .counters import refused_packets
+from .newborn import BIRTH_TIMEOUT_S, Newborn, bear, start_time_of
 from .rules import DEFAULT_LIMITS, Blocked
 from .rules import Limits as EgressLimits
-from .slot import Berth, Slot, SlotRequest, discard_slot, make_slot, open_berth
+from .slot import SlotRequest, discard_slot, make_slot
+from .sweep import Births, Leftover, Sweeper, remove_links
 from .uplink import UplinkSetup
 from .version import engine_version
+from .volumes import VolumeRequest
 from .zygotes import Generation, TemplateSpec, readable
 
 log = logging.getLogger("atoll.launcher")
 
-BIRTH_TIMEOUT_S = 20.0
+T = TypeVar("T")
+
 BIRTHS_AT_ONCE = 8
+LINGER_S = 60.0
+"""Longer than a birth takes: those that have begun in a generation when it is followed by another still end well."""
 CUT_AGAIN_S = 1.0
+GIVEN_UP_S = 5.0
+"""For births under way when the launcher is to end."""
 MS_SLAVE = 1 << 19
+HELPERS = "zygotes-"
 BLOCKED_FILE = "blocked.json"
 
 
@@ -67,6 +77,7 @@ class Sandbox:
     start_time: int
     ids: ids.Slice
     socket_path: Path
+    cgroup_name: str
     cgroup: Cgroup
     pidfd: int
     egress_mark: int = 0
@@ -77,6 +88,8 @@ class Sandbox:
     exited: asyncio.Event = field(default_factory=asyncio.Event)
     wanted: bool = False
     """We asked for its end, so nobody needs to be told."""
+    mounts_fd: int | None = None
+    """Its mount namespace, kept through its end, so that its last process does not end with an unmount."""
 
     def handle(self) -> dict[str, Any]:
         return {
@@ -88,33 +101,28 @@ class Sandbox:
             "address": network.address_of(self.ids.number),
             "egress_mark": self.egress_mark,
             "socket": str(self.socket_path),
+            "cgroup": self.cgroup_name,
         }
 
     def record(self) -> dict[str, Any]:
         return {**self.handle(), "egress": self.egress.to_wire()}
 
 
-class Channels:
-    """The socket pairs of one birth: PID 1 and the launcher, the seed's joiner and the launcher, PID 1 and the seed."""
+class Turns:
+    """Of one template: a hostile one's zygotes answer nobody, which must hold up nobody else's births."""
 
     def __init__(self) -> None:
-        self.birth, self.birth_inside = _pair()
-        self.join, self.join_inside = _pair()
-        self.seed, self.seed_inside = _pair()
-
-    def close(self) -> None:
-        for sock in vars(self).values():
-            sock.close()
-
-    def __enter__(self) -> Channels:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        self.births = asyncio.Semaphore(BIRTHS_AT_ONCE)
+        self.preparing = asyncio.Lock()
+        self.making = asyncio.Lock()
 
 
-def _pair() -> tuple[socket.socket, socket.socket]:
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+class Pending:
+    """A birth under way. What nobody waits for any more when it is there ends at once."""
+
+    def __init__(self) -> None:
+        self.wanted = True
+        self.over = asyncio.Event()
 
 
 class Launcher:
@@ -132,6 +140,9 @@ class Launcher:
         self.records = run / "launcher"
         self.records.mkdir(mode=0o700, exist_ok=True)
         (run / "s").mkdir(mode=0o700, exist_ok=True)
+        self.births_place = run / "b"
+        self.births_place.mkdir(mode=0o700, exist_ok=True)
+        self.own_uts = os.open("/proc/self/ns/uts", os.O_RDONLY | os.O_CLOEXEC)
         self.bpf = seccomp.compile_filter()
         self.host_mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         self.cgroups = Cgroups(installation)
@@ -142,14 +153,27 @@ class Launcher:
         sc.mount(None, "/", None, sc.MS_REC | MS_SLAVE)
         self.stage = tree.Stage(run / "stage")
         self.sandboxes: dict[str, Sandbox] = {}
-        self.slots: dict[str | None, Slot] = {}
-        self.preparing = asyncio.Lock()
+        self.newborns: dict[str | None, Newborn] = {}
+        self.pending: dict[str, Pending] = {}
+        """By the name of the sandbox, or of one made ahead."""
         self.generations: dict[str, list[Generation]] = {}
-        self.births = asyncio.Semaphore(BIRTHS_AT_ONCE)
-        self.template_lock = asyncio.Lock()
+        self.specs: dict[str, TemplateSpec] = {}
+        self.turns: defaultdict[str, Turns] = defaultdict(Turns)
+        self.clearing: set[int] = set()
+        self.next_look: asyncio.TimerHandle | None = None
+        self.births = Births()
+        """Of creates: somebody waits."""
+        self.ending = False
+        self.sweeper = Sweeper(self.births)
+        self.sweeping: dict[str, asyncio.Task[bool]] = {}
+        """What is left of sandboxes of which nothing runs any more."""
+        self.discards: set[asyncio.Task[None]] = set()
+        """Of those that nobody asked for."""
+        self.unswept: dict[str, Sandbox] = {}
+        """Where that failed."""
         self.server: rpc.RpcServer | None = None
         self.finished = asyncio.Event()
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[Any]] = set()
 
     # --- recovery
 
@@ -160,14 +184,17 @@ class Launcher:
                 self._adopt(json.loads(path.read_text()))
             except (OSError, ValueError, KeyError):
                 await self._sweep_or_log(path.stem)
-        for name in self.cgroups.names() - self.sandboxes.keys():
+        for name in self.cgroups.names() - {sandbox.cgroup_name for sandbox in self.sandboxes.values()}:
             await self._sweep_or_log(name)
+        for path in self.births_place.glob("*.sock"):
+            path.unlink()
+        remove_links(set(network.links()) - {network.link_name(each.ids.number) for each in self.sandboxes.values()})
         self.uplink.set_up()
 
-    async def _sweep_or_log(self, sandbox_id: str) -> None:
+    async def _sweep_or_log(self, sandbox_id: str, cgroup: Cgroup | None = None) -> None:
         """One that cannot be swept must not keep the others without a launcher; the next start tries again."""
         try:
-            await self._sweep(sandbox_id)
+            await self._sweep(sandbox_id, cgroup)
         except (OSError, TimeoutError):
             log.exception("sandbox %s is not wholly swept", sandbox_id)
 
@@ -183,7 +210,8 @@ class Launcher:
             start_time=record["start_time"],
             ids=ids.Slice(record["generation"], record["slice"]),
             socket_path=Path(record["socket"]),
-            cgroup=self.cgroups.of(record["id"]),
+            cgroup_name=_cgroup_in(record),
+            cgroup=self.cgroups.of(_cgroup_in(record)),
             pidfd=pidfd,
             egress_mark=int(record.get("egress_mark", 0)),
             egress=_policy_in(record),
@@ -191,9 +219,9 @@ class Launcher:
         self.fabric.adopt(sandbox.ids.number, sandbox.egress_mark, sandbox.egress)
         self._watch(sandbox)
 
-    async def _sweep(self, sandbox_id: str) -> None:
-        """After a sandbox of which we know the name only."""
-        await self.cgroups.of(sandbox_id).destroy()
+    async def _sweep(self, sandbox_id: str, cgroup: Cgroup | None = None) -> None:
+        """After a sandbox of which we may know the name only."""
+        await (cgroup or self.cgroups.of(sandbox_id)).destroy()
         (self.run / "s" / f"{sandbox_id}.sock").unlink(missing_ok=True)
         self._record_path(sandbox_id).unlink(missing_ok=True)
 
@@ -212,6 +240,9 @@ class Launcher:
             raise InternalError(f"{method}: {error}") from error
 
     async def hello(self, params: dict[str, Any]) -> dict[str, Any]:
+        """A node that begins knows nothing of what an earlier one had made ahead, or waited for."""
+        self._give_up_all()
+        self._discard_all()
         alive = [{**sandbox.handle(), "frozen": sandbox.cgroup.frozen()} for sandbox in self.sandboxes.values()]
         return {"version": self.version, "pid": os.getpid(), "sandboxes": alive}
 
@@ -225,45 +256,131 @@ class Launcher:
             runtime=params["runtime"],
             runtime_argv=tuple(params["runtime_argv"]),
         )
-        async with self.template_lock:
-            current = self.generations.get(spec.name, [])
-            if not (current and current[-1].spec == spec):
+        async with self.turns[spec.name].making:
+            if self.specs.get(spec.name) != spec:
                 await self._new_generation(spec)
         return {}
 
     async def create(self, params: dict[str, Any]) -> dict[str, Any]:
-        sandbox_id = params["id"]
+        sandbox_id, egress = params["id"], KernelPolicy.from_wire(params["egress"])
         if sandbox_id in self.sandboxes:
             raise Conflict(f"sandbox {sandbox_id} is already there")
-        async with self.births:
-            sandbox = await self._create_in(await self._slot_for(params), params)
-        return sandbox.handle()
+        with self._birth_of(sandbox_id) as pending:
+            await self._until_swept(sandbox_id)
+            with self.births.under_way():
+                async with self.turns[params["template"]].births:
+                    newborn = await self._newborn_for(params)
+                if not pending.wanted:
+                    await self._discard(newborn)
+                    raise _given_up(sandbox_id)
+                return (await self._give_identity(newborn, params, egress)).handle()
 
     async def prepare(self, params: dict[str, Any]) -> dict[str, Any]:
-        """A slot ahead of its sandbox, under a name that `create` may give. Idle work: births go first."""
-        async with self.preparing, self.births:
-            if params["slot"] not in self.slots:
-                self.slots[params["slot"]] = await self._make_slot(params["slot"], params)
+        """A newborn ahead of its sandbox, under a name that `create` may give. Idle work: creates go first."""
+        name, turns = params["slot"], self.turns[params["template"]]
+        with self._birth_of(name) as pending:
+            async with turns.preparing, turns.births:
+                if name not in self.newborns and pending.wanted:
+                    self.newborns[name] = await self._bear_and_rehearse(name, params, pending)
         return {}
+
+    async def _bear_and_rehearse(self, name: str, params: dict[str, Any], pending: Pending) -> Newborn:
+        newborn = await self._bear(name, params)
+        try:
+            await newborn.rehearse()
+            if not pending.wanted:
+                raise _given_up(name)
+        except BaseException:
+            await self._discard(newborn)
+            raise
+        return newborn
 
     async def discard(self, params: dict[str, Any]) -> dict[str, Any]:
-        slot = self.slots.pop(params["slot"], None)
-        if slot:
-            discard_slot(slot, self.fabric)
+        if pending := self.pending.get(params["slot"]):
+            pending.wanted = False
+        newborn = self.newborns.pop(params["slot"], None)
+        if newborn:
+            await self._discard(newborn)
         return {}
 
+    @contextlib.contextmanager
+    def _birth_of(self, name: str) -> Iterator[Pending]:
+        if name in self.pending:
+            raise Conflict(f"{name} is being born already")
+        self.pending[name] = pending = Pending()
+        try:
+            yield pending
+        finally:
+            del self.pending[name]
+            pending.over.set()
+
+    async def _births_over(self) -> None:
+        """Those of a hostile template take as long as it likes."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GIVEN_UP_S):
+                await asyncio.gather(*(pending.over.wait() for pending in self.pending.values()))
+                for turns in self.turns.values():
+                    async with turns.making:
+                        pass
+
+    def _check_not_ending(self) -> None:
+        if self.ending:
+            raise Unavailable("the launcher is about to end")
+
+    def _give_up_all(self) -> None:
+        for pending in self.pending.values():
+            pending.wanted = False
+
     async def destroy(self, params: dict[str, Any]) -> dict[str, Any]:
-        sandbox = self.sandboxes.get(params["id"])
-        if sandbox is None:
-            await self._sweep(params["id"])
+        """`behind`: answers when nothing of it runs and nothing gets out in its name; `swept` waits for the rest. One
+        that is being born still, whoever asked for it, ends with its birth."""
+        pending = self.pending.get(params["id"])
+        if pending is not None and params["id"] not in self.sandboxes:
+            pending.wanted = False
+            await pending.over.wait()
+        return await self._destroy(params)
+
+    async def _destroy(self, params: dict[str, Any]) -> dict[str, Any]:
+        sandbox_id, behind = params["id"], bool(params.get("behind"))
+        sandbox = self.sandboxes.get(sandbox_id)
+        if sandbox is not None:
+            await self._kill(sandbox, behind)
+        if not (behind and sandbox_id in self.sweeping):
+            await self.swept(params)
+        return {}
+
+    async def swept(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Also tries again what failed."""
+        sandbox_id = params["id"]
+        if sandbox_id in self.sandboxes:
+            raise Conflict(f"sandbox {sandbox_id} runs")
+        if await self._until_swept(sandbox_id):
             return {}
+        if (sandbox := self.unswept.pop(sandbox_id, None)) is None:
+            await self._sweep(sandbox_id)
+            return {}
+        self.sweeping[sandbox_id] = self._keep(self._sweep_after(sandbox))
+        if not await self._until_swept(sandbox_id):
+            raise InternalError(f"sandbox {sandbox_id} is not wholly swept")
+        return {}
+
+    async def _kill(self, sandbox: Sandbox, behind: bool) -> None:
         sandbox.wanted = True
+        if behind and sandbox.mounts_fd is None:
+            with contextlib.suppress(OSError):
+                sandbox.mounts_fd = _namespace(sandbox, "mnt")
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(sandbox.pidfd, signal.SIGKILL)
+        sandbox.cgroup.kill()
         await sandbox.cgroup.thaw_if_frozen()
+        self.fabric.close_out(sandbox.ids.number)  # while the kernel ends the processes
         async with asyncio.timeout(BIRTH_TIMEOUT_S):
             await sandbox.exited.wait()
-        return {}
+
+    async def _until_swept(self, sandbox_id: str) -> bool:
+        """False: nothing is being done about it, or it failed."""
+        task = self.sweeping.get(sandbox_id)
+        return task is not None and await asyncio.shield(task)
 
     async def pause(self, params: dict[str, Any]) -> dict[str, Any]:
         await self._get(params).cgroup.freeze()
@@ -272,6 +389,60 @@ class Launcher:
     async def resume(self, params: dict[str, Any]) -> dict[str, Any]:
         await self._get(params).cgroup.thaw()
         return {}
+
+    async def set_memory(self, params: dict[str, Any]) -> dict[str, Any]:
+        cgroup, limits = self._get(params).cgroup, Limits.from_wire(params["limits"])
+        try:
+            answer = await in_child(lambda: {"done": cgroup.set_memory(limits)}, "the change of memory")
+        finally:
+            cgroup.unthrottle()
+        if not answer["done"]:
+            raise Conflict(
+                f"the sandbox has more than {limits.memory_mib} MiB in use: end programs in it first", cause="busy"
+            )
+        return {}
+
+    async def mount(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Staged here, attached by a child."""
+        sandbox, volume = self._thawed(params), VolumeRequest.of(params)
+        with contextlib.ExitStack() as stack:
+            userns_fd = _namespace(sandbox, "user")
+            stack.callback(os.close, userns_fd)
+            with self.stage.place(f"{sandbox.id}.mount") as place:
+                mount_fd = tree.volume_mount(place / "v", volume, userns_fd)
+            stack.callback(os.close, mount_fd)
+
+            def attach() -> dict[str, Any]:
+                return {"new": hot_mounts.attach(sandbox.pidfd, mount_fd, sandbox.ids.host_base, volume.path)}
+
+            return await in_child(attach, "the mount")
+
+    async def unmount(self, params: dict[str, Any]) -> dict[str, Any]:
+        sandbox, path, force = self._thawed(params), str(params["path"]), bool(params["force"])
+        device = volumes.device_of(params["image"])
+        there = 0 if device is None else hot_mounts.count(sandbox.pid, device)
+        if device is None or there == 0:
+            return {"was": False}
+        answer = await in_child(lambda: {"was": hot_mounts.detach(sandbox.pidfd, device, path, force)}, "the unmount")
+        if not answer["was"] and there >= int(params["known"]):
+            raise Conflict(
+                f"the volume is not at {path} any more: the directories on the way were moved inside the sandbox. Move "
+                "them back, or stop and start it",
+                cause="moved",
+            )
+        return answer
+
+    async def mounted(self, params: dict[str, Any]) -> dict[str, Any]:
+        sandbox, path = self._get(params), str(params["path"])
+        device = volumes.device_of(params["image"])
+        if device is None:
+            return {"mounted": False}
+        return await in_child(
+            lambda: {"mounted": hot_mounts.mounted(sandbox.pidfd, device, path)}, "the look at a mount"
+        )
+
+    async def attached(self, params: dict[str, Any]) -> dict[str, Any]:
+        return {"attached": volumes.device_of(params["image"]) is not None}
 
     async def set_egress(self, params: dict[str, Any]) -> dict[str, Any]:
         """Noted first: whatever happens meanwhile, it holds from the next start on."""
@@ -317,10 +488,14 @@ class Launcher:
 
     async def shutdown(self, params: dict[str, Any]) -> dict[str, Any]:
         """Sandboxes that still run keep running, and the fabric with them; the next launcher adopts them."""
+        self.ending = True
         try:
-            while self.slots:
-                discard_slot(self.slots.popitem()[1], self.fabric)
-            self._close_generations()
+            self._give_up_all()
+            await self._births_over()
+            self._discard_all()
+            await asyncio.gather(*self.discards)
+            await asyncio.gather(*self.sweeping.values(), return_exceptions=True)
+            await self._close_generations()
             if not self.sandboxes:
                 self.cgroups.remove()
                 self.claims.release_all()
@@ -338,8 +513,14 @@ class Launcher:
         "prepare": prepare,
         "discard": discard,
         "destroy": destroy,
+        "swept": swept,
         "pause": pause,
         "resume": resume,
+        "set_memory": set_memory,
+        "mount": mount,
+        "unmount": unmount,
+        "mounted": mounted,
+        "attached": attached,
         "set_egress": set_egress,
         "punish": punish,
         "blocked": blocked,
@@ -351,181 +532,226 @@ class Launcher:
     # --- templates
 
     async def _new_generation(self, spec: TemplateSpec) -> Generation:
-        taken = {g.slices.generation for chain in self.generations.values() for g in chain}
+        self._check_not_ending()
+        taken = {g.slices.generation for chain in self.generations.values() for g in chain} | self.clearing
         number = self.claims.take(taken | {sandbox.ids.generation for sandbox in self.sandboxes.values()})
         if number is None:
             raise CapacityExceeded("all ranges of user ids are in use", limit=ids.GENERATIONS, current=ids.GENERATIONS)
         with contextlib.ExitStack() as undo:
-            undo.callback(self.claims.release, number)
-            generation = Generation(spec, number, self.stage)
+            undo.callback(self._clear, number)
+            cgroup = self._cgroup_of_helpers(number)
+            cgroup.make()
+            generation = Generation.of(spec, number, self.stage, cgroup, self.bpf)
             undo.callback(generation.close)
-            await generation.until_ready(self.bpf)
+            await generation.renew()
             undo.pop_all()
         chain = self.generations.setdefault(spec.name, [])
         chain.append(generation)
-        self._retire(chain)
+        self.specs[spec.name] = spec
+        self._retire(spec.name)
+        for former in chain[:-1]:
+            asyncio.get_running_loop().call_later(LINGER_S, former.rest)
+        self._look_for_unused()
         return generation
 
-    def _retire(self, chain: list[Generation]) -> None:
-        """A generation goes when a newer one is there and its last sandbox is gone."""
-        for generation in [g for g in chain[:-1] if g.live == 0]:
+    def _retire(self, name: str) -> None:
+        """A generation goes with its last sandbox, unless more are to be born there."""
+        chain = self.generations.get(name, [])
+        for generation in [g for g in chain if g.live == 0 and (g is not chain[-1] or g.resting)]:
             chain.remove(generation)
             generation.close()
-            self.claims.release(generation.slices.generation)
+            self._clear(generation.slices.generation)
+        if not chain:
+            self.generations.pop(name, None)
+
+    def _cgroup_of_helpers(self, number: int) -> Cgroup:
+        return self.cgroups.of(f"{HELPERS}{number}")
+
+    def _clear(self, number: int) -> None:
+        self.clearing.add(number)
+        self._keep(self._end_leftovers(number))
+
+    async def _end_leftovers(self, number: int) -> None:
+        """A template's files may have left processes behind, whose ids are the next one's: they end first."""
+        try:
+            await self._cgroup_of_helpers(number).destroy()
+            self.claims.release(number)
+        except (OSError, TimeoutError):
+            log.exception("processes are left of generation %s; its ids are not used again", number)
+            return
+        self.clearing.discard(number)
 
     async def _generation_with_room(self, name: str) -> Generation:
-        async with self.template_lock:
-            chain = self.generations.get(name)
-            if not chain:
+        async with self.turns[name].making:
+            if name not in self.specs:
                 raise NotFound(f"template {name!r} has not been announced")
+            chain = self.generations.get(name)
+            if not chain or chain[-1].slices.left == 0:
+                return await self._new_generation(self.specs[name])
             current = chain[-1]
-            if current.slices.left == 0 or current.broken:
-                current = await self._new_generation(current.spec)
+            if current.broken:
+                await current.renew()
+                self._look_for_unused()
             return current
 
-    def _close_generations(self) -> None:
-        for chain in self.generations.values():
-            for generation in chain:
-                generation.close()
+    def _look_for_unused(self) -> None:
+        """Of what is no longer born, the zygotes end too; the ranges of ids when their last sandbox is gone."""
+        loop = asyncio.get_running_loop()
+        uses = {name: chain[-1].use for name, chain in self.generations.items() if not chain[-1].resting}
+        names, again = rotation.unused(uses, loop.time())
+        for name in names:
+            self.generations[name][-1].rest()
+            self._retire(name)
+        if self.next_look:
+            self.next_look.cancel()
+        self.next_look = None if again is None else loop.call_at(again, self._look_for_unused)
+
+    async def _close_generations(self) -> None:
+        generations = [generation for chain in self.generations.values() for generation in chain]
         self.generations.clear()
+        for generation in generations:
+            generation.close()
+        for name in self.cgroups.names():
+            if name.startswith(HELPERS):  # of those that were just being made or cleared, too
+                await self.cgroups.of(name).destroy()
 
     # --- birth and end
 
-    async def _slot_for(self, params: dict[str, Any]) -> Slot:
-        """The one made ahead, when it is still there and fit; else a new one."""
-        ready = self.slots.pop(params.get("slot"), None)
+    async def _newborn_for(self, params: dict[str, Any]) -> Newborn:
+        """The one made ahead, when it still lives and fits; else a new one, when the other's disk is free."""
+        ready = self.newborns.pop(params.get("slot"), None)
         if ready:
-            if not ready.generation.broken and ready.generation is self.generations[params["template"]][-1]:
+            current = self._current(params["template"])
+            if ready.alive and ready.generation is current and ready.limits == Limits.from_wire(params["limits"]):
                 return ready
-            discard_slot(ready, self.fabric)
-        return await self._make_slot(params["id"], params)
+            await ready.end()
+            self._behind(self._clear_after(ready))
+        return await self._bear(params["id"], params)
 
-    async def _make_slot(self, name: str, params: dict[str, Any]) -> Slot:
+    def _current(self, template: str) -> Generation | None:
+        chain = self.generations.get(template)
+        return chain[-1] if chain else None
+
+    async def _bear(self, name: str, params: dict[str, Any]) -> Newborn:
+        self._check_not_ending()
         generation = await self._generation_with_room(params["template"])
         try:
-            return await make_slot(SlotRequest.of(name, params), generation, self.stage, self.fabric)
-        except Unavailable:
-            generation.broken = True
-            raise
-
-    async def _create_in(self, slot: Slot, params: dict[str, Any]) -> Sandbox:
-        sandbox_id, socket_path = params["id"], Path(params["socket"])
-        async with contextlib.AsyncExitStack() as undo:
-            undo.callback(discard_slot, slot, self.fabric)
-            undo.push_async_callback(self._sweep, sandbox_id)
-            berth = open_berth(sandbox_id, Limits.from_wire(params["limits"]), socket_path, self.cgroups)
-            undo.callback(berth.close)
+            slot = await make_slot(SlotRequest.of(name, params), generation, self.stage, self.fabric)
             try:
-                pid, channels = await self._clone_agent(slot, berth, params)
-            except Unavailable:
-                slot.generation.broken = True
+                limits = Limits.from_wire(params["limits"])
+                config = {**params["config"], "env": params["config"]["template_env"]}
+                return await bear(name, slot, limits, config, self.births_place, self.cgroups)
+            except BaseException:
+                discard_slot(slot, self.fabric)
                 raise
-            egress = KernelPolicy.from_wire(params["egress"])
-            egress_mark = self.fabric.open(slot.ids.number, slot.netns_fd, egress)
-            sandbox = self._born(slot, berth, sandbox_id, socket_path, pid, egress_mark, egress)
-            undo.pop_all()  # from here on its end is what cleans up
-            with contextlib.closing(slot), contextlib.closing(berth), channels:
-                await self._raise_newborn(slot, berth, sandbox, channels, params)
-        return sandbox
-
-    async def _clone_agent(self, slot: Slot, berth: Berth, params: dict[str, Any]) -> tuple[int, Channels]:
-        channels = Channels()
-        try:
-            message = {name: params[name] for name in ("hostname", "nameservers", "limits", "config")}
-            fds = [slot.netns_fd, slot.userns_fd, slot.tree_fd, berth.listening.fileno()]
-            fds += [channels.seed_inside.fileno(), channels.birth_inside.fileno(), *berth.cgroup_doors]
-            answer, _ = await slot.generation.agent.request(message, fds)
-        except BaseException:
-            channels.close()
-            raise
-        channels.birth_inside.close()
-        return int(answer["pid"]), channels
-
-    async def _raise_newborn(
-        self, slot: Slot, berth: Berth, sandbox: Sandbox, channels: Channels, params: dict[str, Any]
-    ) -> None:
-        try:
-            berth.cgroup.attach(sandbox.pid)
-            sc.send_message(channels.birth, {"go": True})
-            if params["config"]["python"]:
-                await self._join(slot, berth, sandbox, channels, params)
-            else:
-                await expect_ready(channels.birth, "birth")
-        except BaseException:
-            await self.destroy({"id": sandbox.id})
-            raise
-
-    async def _join(
-        self, slot: Slot, berth: Berth, sandbox: Sandbox, channels: Channels, params: dict[str, Any]
-    ) -> None:
-        """The interpreter is forked while PID 1 is still being set up, and enters when it is ready."""
-        generation = slot.generation
-        if generation.interpreter is None:
-            raise Unsupported(f"template {generation.spec.name!r} has no Python")
-        fds = [sandbox.pidfd, slot.userns_fd, channels.seed.fileno(), channels.join_inside.fileno()]
-        fds += berth.cgroup_doors
-        try:
-            answer, _ = await generation.interpreter.request({"limits": params["limits"]}, fds)
         except Unavailable:
             generation.broken = True
             raise
-        channels.join_inside.close()
-        berth.cgroup.attach(int(answer["pid"]))
-        await expect_ready(channels.birth, "birth")
-        sc.send_message(channels.join, {"go": True})
-        await expect_ready(channels.join, "join")
 
-    def _born(
-        self,
-        slot: Slot,
-        berth: Berth,
-        sandbox_id: str,
-        socket_path: Path,
-        pid: int,
-        egress_mark: int,
-        egress: KernelPolicy,
-    ) -> Sandbox:
-        pidfd = os.pidfd_open(pid)
+    async def _discard(self, newborn: Newborn) -> None:
+        """Where that fails its ids stay out of use."""
+        await newborn.end()
+        await self._clear_after(newborn)
+
+    async def _clear_after(self, newborn: Newborn) -> None:
+        await self.sweeper.sweep(Leftover(network.link_name(newborn.ids.number)))
+        newborn.generation.give_back(newborn.ids)
+        self._retire(newborn.generation.spec.name)
+
+    def _discard_all(self) -> None:
+        """`discards` are under way then."""
+        newborns = list(self.newborns.values())
+        self.newborns.clear()
+        for newborn in newborns:
+            self._behind(self._discard(newborn))
+
+    def _behind(self, discard: Coroutine[Any, Any, None]) -> None:
+        task = self._keep(_logged(discard))
+        self.discards.add(task)
+        task.add_done_callback(self.discards.discard)
+
+    async def _give_identity(self, newborn: Newborn, params: dict[str, Any], egress: KernelPolicy) -> Sandbox:
+        """The record comes first: it lives on without us as soon as it knows who it is."""
         sandbox = Sandbox(
-            id=sandbox_id,
-            pid=pid,
-            start_time=start_time_of(pid),
-            ids=slot.ids,
-            socket_path=socket_path,
-            cgroup=berth.cgroup,
-            pidfd=pidfd,
-            egress_mark=egress_mark,
+            id=params["id"],
+            pid=newborn.pid,
+            start_time=newborn.start_time,
+            ids=newborn.ids,
+            socket_path=Path(params["socket"]),
+            cgroup_name=newborn.name,
+            cgroup=newborn.cgroup,
+            pidfd=newborn.pidfd,
             egress=egress,
-            generation=slot.generation,
+            generation=newborn.generation,
         )
-        self._write_record(sandbox)
-        self._watch(sandbox)
+        self._watch(sandbox)  # from here on its end is what cleans up
+        with contextlib.closing(newborn.channel):
+            try:
+                newborn.socket_path.rename(sandbox.socket_path)
+                sandbox.egress_mark = self.fabric.open(sandbox.ids.number, sandbox.pidfd, sandbox.egress)
+                newborn.name_host(params["hostname"], self.own_uts)
+                self._write_record(sandbox)
+                await newborn.identify(params["hostname"], params["nameservers"], params["config"])
+            except BaseException:
+                newborn.socket_path.unlink(missing_ok=True)
+                await self._destroy({"id": sandbox.id, "behind": True})  # what sweeps waits for births to be over
+                raise
         return sandbox
 
     def _watch(self, sandbox: Sandbox) -> None:
         self.sandboxes[sandbox.id] = sandbox
-        task = asyncio.create_task(self._until_exit(sandbox))
+        self._keep(self._until_exit(sandbox))
+
+    def _keep(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+        return task
 
     async def _until_exit(self, sandbox: Sandbox) -> None:
         await readable(sandbox.pidfd)
-        await self._sweep_or_log(sandbox.id)
-        self.fabric.disconnect(sandbox.ids.number)
+        try:
+            self.fabric.close_out(sandbox.ids.number)
+        except OSError:
+            log.exception("the way out of sandbox %s is not closed yet", sandbox.id)
         os.close(sandbox.pidfd)
         del self.sandboxes[sandbox.id]
-        if sandbox.generation:
-            sandbox.generation.give_back(sandbox.ids)
-            self._retire(self.generations.get(sandbox.generation.spec.name, []))
+        self.sweeping[sandbox.id] = self._keep(self._sweep_after(sandbox))
         sandbox.exited.set()
         if not sandbox.wanted and self.server:
             self.server.broadcast("exited", {"id": sandbox.id, "pid": sandbox.pid})
+
+    async def _sweep_after(self, sandbox: Sandbox) -> bool:
+        """Its ids, and with them its address, are given back last. Where that fails they stay out of use, and its
+        record with them: `swept`, or the next launcher, tries again."""
+        mounts_fd, sandbox.mounts_fd = sandbox.mounts_fd, None
+        try:
+            await self.sweeper.sweep(Leftover(network.link_name(sandbox.ids.number), mounts_fd))
+            self.fabric.close_out(sandbox.ids.number)  # if it failed when it had to be
+            await self._sweep(sandbox.id, sandbox.cgroup)
+        except (AtollError, OSError, TimeoutError):
+            log.exception("sandbox %s is not wholly swept", sandbox.id)
+            self.unswept[sandbox.id] = sandbox
+            return False
+        finally:
+            del self.sweeping[sandbox.id]
+        if sandbox.generation:
+            sandbox.generation.give_back(sandbox.ids)
+            self._retire(sandbox.generation.spec.name)
+        return True
 
     def _write_record(self, sandbox: Sandbox) -> None:
         _write_whole(self._record_path(sandbox.id), json.dumps(sandbox.record()))
 
     def _record_path(self, sandbox_id: str) -> Path:
         return self.records / f"{sandbox_id}.json"
+
+    def _thawed(self, params: dict[str, Any]) -> Sandbox:
+        """Programs that are frozen may keep what is needed for ever."""
+        sandbox = self._get(params)
+        if sandbox.cgroup.frozen():
+            raise Conflict("the sandbox is paused")
+        return sandbox
 
     def _get(self, params: dict[str, Any]) -> Sandbox:
         sandbox = self.sandboxes.get(params["id"])
@@ -534,12 +760,31 @@ class Launcher:
         return sandbox
 
 
-async def expect_ready(sock: socket.socket, what: str) -> None:
-    async with asyncio.timeout(BIRTH_TIMEOUT_S):
-        await readable(sock.fileno())
-    message, _ = sc.receive_message(sock)
-    if not message or "error" in message:
-        raise InternalError(f"{what} failed: {(message or {}).get('error', 'the newborn ended')}")
+def _namespace(sandbox: Sandbox, kind: str) -> int:
+    """A number may be another process's by now; one whose own process still lives is not."""
+    fd = os.open(f"/proc/{sandbox.pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        signal.pidfd_send_signal(sandbox.pidfd, 0)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+async def _logged(discard: Coroutine[Any, Any, None]) -> None:
+    """What is left of it is for the next launcher."""
+    try:
+        await discard
+    except (AtollError, OSError, TimeoutError):
+        log.exception("one made ahead is not wholly swept")
+
+
+def _given_up(name: str) -> Unavailable:
+    return Unavailable(f"nobody waits for {name} any more; try again")
+
+
+def _cgroup_in(record: dict[str, Any]) -> str:
+    return str(record.get("cgroup", record["id"]))
 
 
 def _policy_in(record: dict[str, Any]) -> KernelPolicy:
@@ -566,12 +811,6 @@ def _write_whole(path: Path, text: str) -> None:
     draft = path.with_suffix(".new")
     draft.write_text(text)
     draft.rename(path)
-
-
-def start_time_of(pid: int) -> int:
-    """Clock ticks since boot: with the pid it names one process for ever."""
-    text = Path(f"/proc/{pid}/stat").read_text()
-    return int(text.rpartition(")")[2].split()[19])
 
 
 def reap() -> None:

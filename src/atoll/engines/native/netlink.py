@@ -10,11 +10,11 @@ import os
 import socket
 import struct
 
-RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWNEIGH = 16, 17, 20, 24, 28
+RTM_NEWLINK, RTM_DELLINK, RTM_SETLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWNEIGH = 16, 17, 19, 20, 24, 28
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE = 1, 4, 0x400, 0x200, 0x100
 NLMSG_ERROR = 2
 IFF_UP = 1
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINKINFO, IFLA_NET_NS_FD = 1, 3, 18, 28
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINKINFO, IFLA_GROUP, IFLA_NET_NS_FD = 1, 3, 18, 27, 28
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 RTA_DST, RTA_OIF, RTA_GATEWAY = 1, 4, 5
@@ -57,6 +57,15 @@ def link_up(index: int) -> bytes:
 
 def del_link(name: str) -> bytes:
     return _message(RTM_DELLINK, 0, ifinfo() + text(IFLA_IFNAME, name))
+
+
+def into_group(name: str, group: int) -> bytes:
+    return _message(RTM_SETLINK, 0, ifinfo() + text(IFLA_IFNAME, name) + u32(IFLA_GROUP, group))
+
+
+def del_group(group: int) -> bytes:
+    """All links of the group, which takes as long as one of them."""
+    return _message(RTM_DELLINK, 0, ifinfo() + u32(IFLA_GROUP, group))
 
 
 def new_address(index: int, address: str, prefix: int) -> bytes:

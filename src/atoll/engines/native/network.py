@@ -76,6 +76,11 @@ def link_name(slice_index: int) -> str:
     return f"at{slice_index}"
 
 
+def links() -> list[str]:
+    """Of sandboxes and slots, in the current network namespace."""
+    return [name for _, name in socket.if_nameindex() if name[:2] == "at" and name[2:].isdigit()]
+
+
 @dataclass(frozen=True)
 class WayOut:
     """What the fabric's table holds for one sandbox."""
@@ -236,12 +241,18 @@ class Fabric:
         """Of everybody: what goes on is judged anew."""
         self._conntrack.forget(None)
 
-    def disconnect(self, slice_index: int) -> None:
-        """Its pass first: what was allowed to it is over before anybody else can have its address."""
-        way = self._out.pop(slice_index, None)
+    def close_out(self, slice_index: int) -> None:
+        """Nothing more of it gets out, nor an answer in: also not what the kernel would still send for programs that
+        have ended."""
+        way = self._out.get(slice_index)
         if way and self.has_uplink:
             self._take_back(way)
             self._conntrack.forget(way.granted.mark)
+        self._out.pop(slice_index, None)
+
+    def disconnect(self, slice_index: int) -> None:
+        """Its pass first: what was allowed to it is over before anybody else can have its address."""
+        self.close_out(slice_index)
         with contextlib.suppress(OSError):
             self._netlink.send(del_link(link_name(slice_index)))
 

@@ -7,8 +7,12 @@ which is loaded while CAP_SYS_ADMIN of the sandbox's namespace is still held.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import resource
+from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from . import syscalls as sc
@@ -53,34 +57,58 @@ def set_limits(limits: dict[str, int]) -> None:
 
 
 def drop_bounding_set(kept: int) -> None:
-    for bit in range(LAST_POSSIBLE + 1):
-        if kept >> bit & 1:
-            continue
-        try:
+    for bit in existing_bits():
+        if not kept >> bit & 1:
             sc.prctl(sc.PR_CAPBSET_DROP, bit)
-        except OSError:
-            if bit_exists(bit):
-                raise
+
+
+@cache
+def existing_bits() -> tuple[int, ...]:
+    """Capabilities that this kernel has. A zygote asks once, for all its forks."""
+    return tuple(bit for bit in range(LAST_POSSIBLE + 1) if bit_exists(bit))
 
 
 def bit_exists(bit: int) -> bool:
     try:
         sc.prctl(sc.PR_CAPBSET_READ, bit)
-    except OSError:
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
         return False
     return True
 
 
 def read_bounding_set(status: str) -> int:
+    return read_capabilities(status, "CapBnd")
+
+
+def read_capabilities(status: str, name: str) -> int:
     for line in status.splitlines():
-        if line.startswith("CapBnd:"):
+        if line.startswith(name + ":"):
             return int(line.split()[1], 16)
-    raise ValueError("no CapBnd line")
+    raise ValueError(f"no {name} line")
 
 
 def own_bounding_set() -> int:
     with open("/proc/self/status", encoding="ascii") as file:
         return read_bounding_set(file.read())
+
+
+@contextlib.contextmanager
+def acting_as(uid: int) -> Iterator[None]:
+    """What is opened here has this user's rights for ever; what may be opened is still ours to say."""
+    capabilities = own_permitted_set()
+    os.seteuid(uid)
+    try:
+        sc.capset(capabilities)  # the change of id has put them aside
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def own_permitted_set() -> int:
+    with open("/proc/self/status", encoding="ascii") as file:
+        return read_capabilities(file.read(), "CapPrm")
 
 
 def limits_of(request: dict[str, Any]) -> dict[str, int]:

@@ -127,7 +127,7 @@ def _try_cgroups() -> tuple[int, str | None]:
 
 def _enter(group: cgroup.Cgroup) -> None:
     group.attach(os.getpid())
-    enter_cgroups(group.doors())
+    enter_cgroups(group.doors(os.geteuid()))
     if os.getpid() not in group.pids():
         raise Failed("a process cannot be moved into a group")
 
@@ -179,7 +179,9 @@ def port_free(host: str, port: int) -> Check:
     try:
         socket.create_server((host, port)).close()
     except OSError as error:
-        return Check("port", False, f"{host}:{port}: {error.strerror}", "choose another with --listen", required=False)
+        reason = (error.strerror or str(error)).partition(" (while")[0]  # asks for the address only, which is there
+        fix = "choose another with --listen, unless Atoll is what listens there"
+        return Check("port", False, f"{host}:{port}: {reason}", fix, required=False)
     return Check("port", True, f"{host}:{port} is free", required=False)
 
 

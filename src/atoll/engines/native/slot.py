@@ -17,8 +17,9 @@ from atoll.core.limits import Limits
 
 from . import tree
 from .cgroup import Cgroup, Cgroups
-from .ids import Slice
+from .ids import Slice, generation_base
 from .network import Fabric
+from .volumes import VolumeRequest
 from .zygotes import Generation
 
 SOCKET_BACKLOG = 512
@@ -30,10 +31,12 @@ class SlotRequest:
     image: str
     key: bytes
     limits: Limits
+    volumes: tuple[VolumeRequest, ...] = ()
 
     @classmethod
     def of(cls, name: str, params: dict[str, Any]) -> SlotRequest:  # Any: JSON values
-        return cls(name, params["disk"], bytes.fromhex(params["key"]), Limits.from_wire(params["limits"]))
+        volumes = tuple(VolumeRequest.of(each) for each in params.get("volumes", ()))
+        return cls(name, params["disk"], bytes.fromhex(params["key"]), Limits.from_wire(params["limits"]), volumes)
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ async def make_slot(request: SlotRequest, generation: Generation, stage: tree.St
                 userns_fd=userns_fd,
                 base_id=ids.host_base,
                 shm_mib=max(64, request.limits.memory_mib // 2),
+                mounts=request.volumes,
             )
         undo.callback(os.close, built.fd)
         undo.callback(fabric.disconnect, ids.number)
@@ -97,12 +101,12 @@ def discard_slot(slot: Slot, fabric: Fabric) -> None:
     slot.generation.give_back(slot.ids)
 
 
-def open_berth(sandbox_id: str, limits: Limits, socket_path: Path, cgroups: Cgroups) -> Berth:
+def open_berth(sandbox_id: str, limits: Limits, socket_path: Path, cgroups: Cgroups, generation: int) -> Berth:
     cgroup = cgroups.of(sandbox_id)
     cgroup.create(limits)
     listening = listen(socket_path)
     try:
-        return Berth(cgroup, cgroup.doors(), listening)
+        return Berth(cgroup, cgroup.doors(generation_base(generation)), listening)
     except BaseException:
         listening.close()
         raise

@@ -13,7 +13,7 @@ import resource
 import signal
 import socket
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from . import syscalls as sc
@@ -45,6 +45,7 @@ def new_user_namespace(generation: int) -> int:
     (`slot_helper`)."""
     ready_r, ready_w = os.pipe()
     hold_r, hold_w = os.pipe()
+    capabilities = own_bounding_set()  # before the change of id, after which our Python may be out of reach
     pid = os.fork()
     if pid == 0:
         try:
@@ -52,7 +53,7 @@ def new_user_namespace(generation: int) -> int:
             os.close(hold_w)
             lift_limits()
             os.seteuid(generation_base(generation))
-            sc.capset(own_bounding_set())  # the change of id has dropped them
+            sc.capset(capabilities)  # the change of id has dropped them
             sc.unshare(sc.CLONE_NEWUSER)
             os.write(ready_w, b"1")
             os.read(hold_r, 1)
@@ -87,13 +88,13 @@ def write_map(pid: int, name: str, line: bytes) -> None:
         os.close(fd)
 
 
-def start(argv: Sequence[str], *, userns_fd: int, root_fd: int) -> tuple[int, socket.socket]:
-    """Returns (pid, our end of the control socket, which the child has as descriptor 3)."""
+def start(argv: Sequence[str], *, userns_fd: int, root_fd: int, enter: Callable[[], None]) -> tuple[int, socket.socket]:
+    """Returns (pid, our end of the control socket, which the child has as descriptor 3). `enter`: its cgroup."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     error_r, error_w = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _exec_or_report(argv, theirs.fileno(), error_w, userns_fd, root_fd)
+        _exec_or_report(argv, theirs.fileno(), error_w, userns_fd, root_fd, enter)
     theirs.close()
     os.close(error_w)
     try:
@@ -107,9 +108,12 @@ def start(argv: Sequence[str], *, userns_fd: int, root_fd: int) -> tuple[int, so
     return pid, ours
 
 
-def _exec_or_report(argv: Sequence[str], control: int, error_w: int, userns_fd: int, root_fd: int) -> NoReturn:
+def _exec_or_report(
+    argv: Sequence[str], control: int, error_w: int, userns_fd: int, root_fd: int, enter: Callable[[], None]
+) -> NoReturn:
     try:
         _detach_from_launcher()
+        enter()
         _enter_user_namespace(userns_fd)
         _enter_root(root_fd)
         error_w = _keep_only(control, error_w)

@@ -52,6 +52,7 @@ MOUNT_ATTR_NODEV = 4
 MOUNT_ATTR_NOEXEC = 8
 MOUNT_ATTR_IDMAP = 0x100000
 
+RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
 
@@ -239,7 +240,8 @@ def send_message(sock: socket.socket, message: Any, fds: Sequence[int] = ()) -> 
 
 
 def receive_message(sock: socket.socket, max_fds: int = 16) -> tuple[Any | None, list[int]]:
-    """None when the peer has closed. Received descriptors are close-on-exec."""
+    """None when the peer has closed. ValueError or RecursionError for what is no JSON; nothing is left open then.
+    Received descriptors are close-on-exec."""
     size = socket.CMSG_SPACE(max_fds * 4)
     data, ancillary, _flags, _address = sock.recvmsg(256 * 1024, size, socket.MSG_CMSG_CLOEXEC)
     fds: list[int] = []
@@ -248,4 +250,9 @@ def receive_message(sock: socket.socket, max_fds: int = 16) -> tuple[Any | None,
             fds.extend(struct.unpack(f"={len(payload) // 4}i", payload[: len(payload) // 4 * 4]))
     if not data:
         return None, fds
-    return json.loads(data), fds
+    try:
+        return json.loads(data), fds
+    except BaseException:
+        for fd in fds:
+            os.close(fd)
+        raise

@@ -4,6 +4,7 @@
     /dev         one read-only tmpfs for all, with a devpts and a tmpfs (/dev/shm) of its own on top
     /sys         a read-only skeleton: only what programs ask for (the processors' list)
     /.atoll      the agent's runtime, read-only
+    volumes      where the sandbox was told to have them, idmapped like the disk
     /proc        mounted at birth, by a process that is in the sandbox's pid namespace
 
 The pieces are put together at a private staging place and taken as a recursive clone, so it needs no
@@ -19,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import disk
+from . import disk, volumes, walk
 from . import syscalls as sc
 from .privileges import own_bounding_set
 
@@ -118,7 +119,7 @@ def file_ids(base: int) -> Iterator[None]:
 
 def build(
     place: Path, stage: Stage, *, layers: Sequence[str], runtime: str, image: str, key: bytes, userns_fd: int,
-    base_id: int, shm_mib: int,
+    base_id: int, shm_mib: int, mounts: Sequence[volumes.VolumeRequest] = (),
 ) -> Tree:  # fmt: skip
     _attach_disk(place / "disk", image, key, userns_fd)
     idmap = sc.MOUNT_ATTR_IDMAP
@@ -130,6 +131,8 @@ def build(
         options = [("upperdir", f"disk/{disk.SEALED}/upper"), ("workdir", f"disk/{disk.SEALED}/work")]
         _attach_overlay(_names(len(layers)), options, sc.MOUNT_ATTR_NODEV)
         _attach_inner(root, stage, runtime, base_id, shm_mib)
+    for number, volume in enumerate(mounts):
+        _attach_volume(place / f"v{number}", volume, root, base_id, userns_fd)
     return Tree(sc.clone_mount(str(root), recursive=True))
 
 
@@ -152,6 +155,36 @@ def _attach_layer(target: Path, layer: str, idmap: int = 0, userns_fd: int = 0) 
         sc.mount_setattr(fd, attributes, userns_fd=userns_fd)
         target.mkdir()
         sc.attach_mount(fd, str(target))
+    finally:
+        os.close(fd)
+
+
+def volume_mount(staged: Path, volume: volumes.VolumeRequest, userns_fd: int) -> int:
+    """Detached, as a sandbox may have it. Set-user-id programs count for nothing there: another sandbox may have put
+    them in."""
+    fd = sc.clone_mount(str(volumes.stage(volume, staged)))
+    try:
+        attributes = sc.MOUNT_ATTR_IDMAP | sc.MOUNT_ATTR_NODEV | sc.MOUNT_ATTR_NOSUID
+        sc.mount_setattr(fd, attributes, userns_fd=userns_fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _attach_volume(staged: Path, volume: volumes.VolumeRequest, root: Path, base_id: int, userns_fd: int) -> None:
+    fd = volume_mount(staged, volume, userns_fd)
+    try:
+        root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with file_ids(base_id):
+                target = volumes.open_target(root_fd, volume.path)
+        finally:
+            os.close(root_fd)
+        try:
+            sc.attach_mount_at(fd, target)
+        finally:
+            os.close(target)
     finally:
         os.close(fd)
 
@@ -186,7 +219,7 @@ def _attach_inner(root: Path, stage: Stage, runtime: str, base_id: int, shm_mib:
     root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for name in ("dev", "sys", "proc", RUNTIME_MOUNT):
-            _ensure_directory(root_fd, name)
+            walk.make(root_fd, name)
         _attach_clone(str(stage.dev), root_fd, "dev", sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NOEXEC)
         _attach_new("devpts", _devpts_options(base_id), root_fd, "dev/pts", sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NOEXEC)
         shm = [("mode", "1777"), ("size", f"{shm_mib}m"), ("uid", str(base_id)), ("gid", str(base_id))]
@@ -205,17 +238,8 @@ def _devpts_options(base_id: int) -> list[tuple[str, str | None]]:
     return [("newinstance", None), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", gid), ("max", most)]
 
 
-def _ensure_directory(root_fd: int, name: str) -> None:
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(name, 0o755, dir_fd=root_fd)
-
-
-def _target(root_fd: int, name: str) -> int:
-    return sc.openat2(root_fd, name, os.O_PATH | os.O_DIRECTORY, sc.RESOLVE_BENEATH | sc.RESOLVE_NO_SYMLINKS)
-
-
 def _attach_fd(mount_fd: int, root_fd: int, name: str) -> None:
-    target = _target(root_fd, name)
+    target = walk.enter(root_fd, name)
     try:
         sc.attach_mount_at(mount_fd, target)
     finally:
