@@ -8,7 +8,6 @@ A role gets its settings as JSON in ATOLL_SETTINGS, and in ATOLL_PARENT the proc
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import fcntl
 import ipaddress
@@ -40,7 +39,7 @@ from atoll.core.settings import (
     TlsFiles,
     egress_id,
 )
-from atoll.core.template import Template
+from atoll.core.template import Template, Unbuilt
 from atoll.core.uplink import NO_UPLINK, Uplink, Way, parse_uplink
 
 if TYPE_CHECKING:
@@ -85,6 +84,13 @@ SETTINGS = (
     Setting("data_dir", "/var/lib/atoll", "Where everything is kept.", "DIR"),
     Setting("region", "local", "Name of this place, as sandboxes report it."),
     Setting("templates", "base,code-interpreter", "Templates to prepare, separated by commas.", "NAMES"),
+    Setting(
+        "background_templates",
+        "code-interpreter-v1",
+        "Templates to build while Atoll serves already, separated by commas.",
+        "NAMES",
+    ),
+    Setting("ready", "auto", "Sandboxes kept ready for each template in use; auto: 2 % of the memory.", "NUMBER"),
     Setting(
         "inactivity", "3600", "Delete a sandbox without a timeout that nobody used for so long; 0: never.", "SECONDS"
     ),
@@ -133,6 +139,9 @@ class Config:
     port: int
     region: str
     templates: tuple[str, ...]
+    background_templates: tuple[str, ...]
+    ready: int | None
+    """None: as many as the memory suggests."""
     clocks: Clocks
     print_env: Path | None
     domain: str | None = None
@@ -158,6 +167,7 @@ class Config:
             places=self.places,
             region=self.region,
             warm=self.templates,
+            ready=self.ready,
             uplink=self.uplink,
             open_ranges=self.open_ranges,
             egress=self.egress,
@@ -224,7 +234,11 @@ def read_config(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> 
         host=host,
         port=port,
         region=_name("region", values["region"]),
-        templates=tuple(dict.fromkeys(_name("templates", name.strip()) for name in values["templates"].split(","))),
+        templates=_names("templates", values["templates"]),
+        background_templates=_names("background_templates", behind)
+        if (behind := values["background_templates"])
+        else (),
+        ready=None if values["ready"] == "auto" else _number("ready", values),
         clocks=Clocks(
             inactivity_s=_seconds("inactivity", values),
             max_life_s=_seconds("max_life", values),
@@ -341,6 +355,10 @@ def _checked(name: str, values: Mapping[str, str], parse: Callable[[str], T]) ->
         raise InvalidInput(f"{which.flag} ({which.variable}): {error.message}") from error
 
 
+def _names(name: str, text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_name(name, part.strip()) for part in text.split(",")))
+
+
 def _name(name: str, text: str) -> str:
     if not text or not all(letter.isascii() and (letter.isalnum() or letter in "-_.") for letter in text):
         raise _wrong(name, text, "letters, digits, '-', '_' and '.'")
@@ -400,12 +418,12 @@ def open_keys(places: Places) -> Iterator[Keys]:
     if not places.data.is_dir():
         raise NotFound(f"there is no installation in {places.data}; `atoll up` makes one")
     engine = sqlite(places.database)
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(engine.dispose)
         migrate(engine)
         store, clock = SqlStore(engine, Seal(load_or_make_key(places.seal_key))), SystemClock()
+        stack.callback(store.close)
         yield Keys(store, clock, Journal(store, clock))
-    finally:
-        engine.dispose()
 
 
 def host_checks(places: Places, address: tuple[str, int] | None = None) -> list[Check]:
@@ -432,6 +450,20 @@ def stock_templates() -> tuple[str, ...]:
     from atoll.storage.templates import stock_specs
 
     return tuple(spec.name for spec in stock_specs())
+
+
+def outdated_templates(places: Places, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of `names` that have a layer to be built."""
+    from atoll.storage.templates import outdated
+
+    return outdated(places.data, names)
+
+
+def unbuilt_templates(places: Places) -> list[Unbuilt]:
+    """The stock templates that are not there."""
+    from atoll.storage.templates import unbuilt
+
+    return unbuilt(places.data)
 
 
 def built_templates(places: Places) -> list[Template]:
@@ -469,6 +501,7 @@ def decode_node(data: Json) -> NodeSettings:
         region=data["region"],
         reserves=Reserves(**data["reserves"]),
         warm=tuple(data["warm"]),
+        ready=data["ready"],
         uplink=Uplink(Way(data["uplink"]["way"]), data["uplink"]["name"]),
         open_ranges=data["open_ranges"],
         egress=decode_egress(data["egress"]),
@@ -505,7 +538,7 @@ def _run_node(settings: NodeSettings) -> None:
 def _run_server(settings: ServerSettings) -> None:
     from atoll.server import run
 
-    asyncio.run(run(settings))
+    run(settings)
 
 
 def _server_writes(settings: ServerSettings) -> tuple[Path, ...]:
@@ -553,7 +586,8 @@ def run_role(name: str) -> None:
     with (settings.places.run / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not role.privileged:
-            read = (settings.places.data, Path(sys.prefix), Path(__file__), *role.reads(settings))
+            python = (Path(sys.prefix), Path(sys.base_prefix))
+            read = (settings.places.data, *python, Path(__file__), *role.reads(settings))
             written = role.writes(settings)  # made while that can be done
             confinement.drop(confinement.needed_for(*read))
             confinement.write_only_below(*written)

@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from atoll import compose
+from atoll import background, compose
 from atoll.core.errors import AtollError, Conflict, Unavailable
 from atoll.core.settings import Places
 from atoll.listening import wait_listening
@@ -211,8 +211,13 @@ class Supervisor:
 
 
 async def supervise(
-    config: compose.Config, listener: socket.socket, announce: Callable[[], None], verbose: bool = False
+    config: compose.Config,
+    listener: socket.socket,
+    announce: Callable[[], None],
+    tell: Callable[[str], None],
+    verbose: bool = False,
 ) -> None:
+    """`announce` is called once, when it serves; `tell` with what becomes of the templates that are built then."""
     specs = installation(config, listener, "INFO" if verbose else "WARNING")
     address = listener.getsockname()
     supervisor = Supervisor(specs, lambda: serves(*address), lambda: stop_sandboxes(config.places))
@@ -221,12 +226,18 @@ async def supervise(
         loop.add_signal_handler(number, supervisor.request_stop)
     loop.add_signal_handler(signal.SIGHUP, supervisor.request_upgrade)
     listener.listen(BACKLOG)
-    renewing = asyncio.create_task(renew_certificate(config))
+    beside = [asyncio.create_task(renew_certificate(config))]
+
+    def serving() -> None:
+        announce()
+        beside.append(asyncio.create_task(background.build(config.places, config.background_templates, tell)))
+
     try:
-        await supervisor.run(announce)
+        await supervisor.run(serving)
     finally:
-        renewing.cancel()
-        await asyncio.gather(renewing, return_exceptions=True)
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
 
 
 async def renew_certificate(config: compose.Config) -> None:

@@ -1,68 +1,166 @@
-"""The public API as the command line asks it: where it is, with which key, and its errors as ours."""
+"""The API as the command line asks it, by the SDK: where it is, with which key, and which sandbox is meant."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import functools
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import click
-import httpx
 
 from atoll import compose
-from atoll.core.errors import AtollError, AuthenticationFailed, InvalidInput, NotFound, Unavailable
+from atoll.core.errors import AuthenticationFailed, NotFound
 
+from . import channel
+from .ids import is_whole, resolve
 from .options import settings_options
 
-TIMEOUT_S = 10.0
+if TYPE_CHECKING:
+    from atoll.sdk import Sandbox, SandboxInfo
 
-_ERRORS: dict[int, type[AtollError]] = {400: InvalidInput, 401: AuthenticationFailed, 404: NotFound}
+    from .network import Reach
+
+URL_VARIABLES = ("ATOLL_BASE_URL", "HOPX_BASE_URL", "E2B_API_URL")
+KEY_VARIABLES = ("ATOLL_API_KEY", "HOPX_API_KEY", "E2B_API_KEY")
+AUTHORITY_VARIABLES = ("ATOLL_CA_FILE", "SSL_CERT_FILE")
 
 
-def api_options(command: Any) -> Any:  # Any: click's decorators keep the function's type to themselves
-    command = click.option("--key", help="API key instead of the first one.  [ATOLL_API_KEY]")(command)
-    command = click.option("--url", help="API to ask instead of the one on this machine.  [ATOLL_BASE_URL]")(command)
-    return settings_options("data_dir")(command)
+@dataclass(frozen=True)
+class Account:
+    url: str
+    key: str = field(repr=False)
+    authority: str | None = None
+    """Certificates (PEM) in the place of the system's."""
+
+    @property
+    def arguments(self) -> dict[str, Any]:  # Any: so that it goes with every call's own keywords
+        """For the SDK."""
+        return {"api_key": self.key, "base_url": self.url}
+
+    def list(self, status: str | None = None, metadata: Mapping[str, str] | None = None) -> Iterator[SandboxInfo]:
+        from atoll.sdk import Sandbox
+
+        return Sandbox.iter_info(status=status, metadata=metadata, **self.arguments)
+
+    def find(self, text: str) -> str:
+        """The whole id of the sandbox that `text` means: InvalidInput and NotFound as `ids.resolve` says."""
+        return text if is_whole(text) else resolve(text, (each.sandbox_id for each in self.list()))
+
+    def sandbox(self, text: str) -> Sandbox:
+        """Not asked for yet: whether it is there, the first call says."""
+        from atoll.sdk import Sandbox
+
+        return Sandbox(self.find(text), **self.arguments)
+
+    def create(self, template: str, reach: Reach, **more: Any) -> Sandbox:  # Any: what `Sandbox.create` takes
+        from atoll.sdk import Sandbox
+
+        return Sandbox.create(template, **reach.to_create(), **more, **self.arguments)
+
+    def start(self, sandbox_id: str, order: channel.Order) -> channel.Program:
+        return channel.start(self._agent(sandbox_id), self.key, order, self._tls())
+
+    def attach(self, sandbox_id: str, process_id: str) -> channel.Program:
+        return channel.attach(self._agent(sandbox_id), self.key, process_id, self._tls())
+
+    def _agent(self, sandbox_id: str) -> str:
+        return f"{self.url}/s/{sandbox_id}"
+
+    def _tls(self) -> ssl.SSLContext | None:
+        return ssl.create_default_context(cafile=self.authority) if self.url.startswith("https:") else None
 
 
-def open_api(
-    data_dir: str | None, url: str | None, key: str | None, transport: httpx.BaseTransport | None = None
-) -> httpx.Client:
+def find_account(data_dir: str | None, url: str | None, key: str | None) -> Account:
+    """What is said; else what the environment says; else the installation that runs on this machine."""
     environ = compose.environment()
     places = compose.read_places({"data_dir": data_dir}, environ)
-    url = url or environ.get("ATOLL_BASE_URL") or compose.running_url(places)
-    key = key or environ.get("ATOLL_API_KEY") or compose.first_key(places)
+    here = _running_url(places)
+    url = url or _first(environ, URL_VARIABLES) or here
+    key = key or _first(environ, KEY_VARIABLES)
     if url is None:
-        raise NotFound(f"no Atoll runs on {places.data}; start it with `atoll up`, or say --url")
+        raise NotFound(
+            f"no Atoll runs on {places.data}, as far as this user can see: start it with `sudo atoll up`, or say where "
+            "it is, with --url or ATOLL_BASE_URL"
+        )
+    if key is None and url == here:  # this machine's own key goes nowhere else
+        key = _first_key(places)
     if key is None:
-        raise AuthenticationFailed("no key at hand: say --key, or make one with `atoll keys create NAME`")
-    return client(url, key, transport)
+        raise AuthenticationFailed(
+            f"no key for {url}: say --key or set ATOLL_API_KEY; `atoll keys create NAME` makes one, where Atoll runs"
+        )
+    return Account(url.rstrip("/"), key, _first(environ, AUTHORITY_VARIABLES))
 
 
-def client(url: str, key: str, transport: httpx.BaseTransport | None = None) -> httpx.Client:
-    headers = {"X-API-Key": key}
-    return httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S, trust_env=False, transport=transport)
+def _first(environ: Any, names: tuple[str, ...]) -> str | None:  # Any: os.environ's kind of mapping
+    return next((value for name in names if (value := environ.get(name, "").strip())), None)
 
 
-def get(
-    api: httpx.Client, path: str, params: Mapping[str, Any] | None = None, wait_s: float = 0.0
-) -> Any:  # Any: JSON values
-    """`wait_s`: how long the API may take over it on purpose."""
-    return _ask(api, "GET", path, params=params, timeout=TIMEOUT_S + wait_s)
-
-
-def post(api: httpx.Client, path: str, body: Mapping[str, Any]) -> Any:  # Any: JSON values
-    return _ask(api, "POST", path, json=body)
-
-
-def _ask(api: httpx.Client, method: str, path: str, **more: Any) -> Any:  # Any: what httpx takes; JSON values
+def _running_url(places: Any) -> str | None:  # Any: core.settings.Places
     try:
-        answer = api.request(method, path, **more)
-        body = answer.json()
-    except (httpx.HTTPError, ValueError) as error:
-        raise Unavailable(f"{api.base_url} does not answer as Atoll does: {error}") from error
-    if answer.status_code == httpx.codes.UNAUTHORIZED:
-        raise AuthenticationFailed("the key is not valid")
-    if answer.is_error:
-        kind = _ERRORS.get(answer.status_code, Unavailable)
-        raise kind(f"{api.base_url}: {body.get('message', answer.status_code)}")
-    return body
+        return compose.running_url(places)
+    except PermissionError:  # root's alone; everybody else says where it is
+        return None
+
+
+def _first_key(places: Any) -> str | None:  # Any: core.settings.Places
+    try:
+        return compose.first_key(places)
+    except PermissionError as error:
+        raise AuthenticationFailed(
+            f"{places.first_key} is not yours to read: say --key, or set ATOLL_API_KEY"
+        ) from error
+
+
+def api_options(command: Callable[..., Any]) -> Any:  # Any: click's decorators keep the type to themselves
+    """`--url`, `--key` and `--data-dir`; the command gets what they come to, as `account`."""
+
+    @functools.wraps(command)
+    def with_account(data_dir: str | None, url: str | None, key: str | None, **more: Any) -> Any:
+        return command(account=find_account(data_dir, url, key), **more)
+
+    made: Any = with_account
+    made = click.option("--key", help="API key instead of the first one.  [ATOLL_API_KEY]")(made)
+    made = click.option("--url", help="API to ask instead of the one on this machine.  [ATOLL_BASE_URL]")(made)
+    return settings_options("data_dir")(made)
+
+
+def complete_sandbox(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[Any]:  # Any: completion items
+    """Ids, with template and state beside them. A shell is never disturbed: what fails completes to nothing."""
+    from click.shell_completion import CompletionItem
+
+    try:
+        account = find_account(*(ctx.params.get(name) for name in ("data_dir", "url", "key")))
+        return [
+            CompletionItem(each.sandbox_id, help=f"{each.template_name} {each.status}")
+            for each in account.list()
+            if each.sandbox_id.startswith(incomplete)
+        ]
+    except Exception:
+        return []
+
+
+def complete_template(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    from atoll.sdk import Sandbox
+
+    try:
+        account = find_account(*(ctx.params.get(name) for name in ("data_dir", "url", "key")))
+        found = Sandbox.list_templates(**account.arguments)
+        return [each.name for each in found if each.name.startswith(incomplete)]
+    except Exception:
+        return []
+
+
+def sandbox_argument(command: Any) -> Any:  # Any: click's decorators
+    return click.argument("sandbox", shell_complete=complete_sandbox)(command)
+
+
+def template_option(command: Any) -> Any:  # Any: click's decorators
+    return click.option(
+        "--template",
+        default="code-interpreter",
+        show_default=True,
+        shell_complete=complete_template,
+        help="What a new sandbox is made from.",
+    )(command)

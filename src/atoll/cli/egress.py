@@ -7,15 +7,15 @@ import json
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import httpx
 
-from atoll.core.errors import Unavailable
+from .api import Account, api_options, sandbox_argument
+from .render import amount, moment, plain
 
-from .api import api_options, get, open_api
-from .render import moment
+if TYPE_CHECKING:
+    from atoll.sdk import Sandbox
 
 PAGE = 1000
 WAIT_S = 25
@@ -23,54 +23,43 @@ PACE_S = 0.5
 """Between two questions while there is news: what comes together is shown together."""
 COLOURS = {"allowed": "green", "denied": "red", "failed": "yellow"}
 WIDTHS = (20, 7, 8, 48, 8, 8, 8, 0)
+WHAT = {"question": "dns"}
 HEADINGS = ("TIME", "VERDICT", "WHAT", "DESTINATION", "OUT", "IN", "TOOK", "RULE")
 
 Json = Mapping[str, Any]  # Any: JSON values; `core.egress.Entry.to_wire`
 
 
 @click.command()
-@click.argument("sandbox")
-@api_options
+@sandbox_argument
 @click.option("--follow", "-f", is_flag=True, help="Go on with what comes, until Ctrl-C.")
 @click.option("--last", type=click.IntRange(0), default=100, show_default=True, help="Only the last N; 0 is for all.")
 @click.option("--denied", is_flag=True, help="Only what was refused.")
 @click.option("--totals", is_flag=True, help="Counters instead of entries.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, an entry a line.")
-def egress(
-    sandbox: str,
-    data_dir: str | None,
-    url: str | None,
-    key: str | None,
-    follow: bool,
-    last: int,
-    denied: bool,
-    totals: bool,
-    as_json: bool,
-) -> None:
-    """What SANDBOX did with its way out.
+@api_options
+def egress(account: Account, sandbox: str, follow: bool, last: int, denied: bool, totals: bool, as_json: bool) -> None:
+    """Show what SANDBOX did with its way out.
 
     A name with a ~ was not read: it is the one for which the sandbox last got this address.
     """
-    with open_api(data_dir, url, key) as api:
-        path = f"/v1/sandboxes/{sandbox}/egress"
-        if totals:
-            show_totals(get(api, f"{path}/totals"), as_json)
-            return
-        log = Log(api, path, denied)
-        with contextlib.suppress(KeyboardInterrupt):
-            there = log.last(last)
-            if not as_json:
-                click.secho(columns(HEADINGS), bold=True)
-            for entry in there:
-                show_entry(entry, as_json)
-            for entry in log.following() if follow else ():
-                show_entry(entry, as_json)
+    place = account.sandbox(sandbox)
+    if totals:
+        show_totals(place.get_egress_totals(), as_json)
+        return
+    log = Log(place, denied)
+    with contextlib.suppress(KeyboardInterrupt):
+        there = log.last(last)
+        if not as_json:
+            click.secho(columns(HEADINGS), bold=True)
+        for entry in there:
+            show_entry(entry, as_json)
+        for entry in log.following() if follow else ():
+            show_entry(entry, as_json)
 
 
 class Log:
-    def __init__(self, api: httpx.Client, path: str, denied: bool) -> None:
-        self._api = api
-        self._path = path
+    def __init__(self, place: Sandbox, denied: bool) -> None:
+        self._place = place
         self._denied = denied
         self._cursor = 0
 
@@ -82,14 +71,16 @@ class Log:
 
     def following(self) -> Iterator[Json]:
         """Never ends; waits while Atoll is away."""
+        from atoll.sdk import NetworkError, ServerError
+
         away = False
         while True:
             try:
                 yield from self._page(WAIT_S)
                 away = False
-            except Unavailable as error:
+            except (NetworkError, ServerError) as error:
                 if not away:
-                    click.echo(f"{error.message}; trying again", err=True)
+                    click.echo(f"{plain(str(error))}; trying again", err=True)
                 away = True
             time.sleep(PACE_S)
 
@@ -100,9 +91,9 @@ class Log:
             yield from self._page()
 
     def _page(self, wait_s: int = 0) -> Iterator[Json]:
-        found = get(self._api, self._path, {"after": self._cursor, "limit": PAGE, "wait": wait_s}, wait_s)
-        self._cursor = found["cursor"]
-        return (entry for entry in found["entries"] if not self._denied or entry["verdict"] == "denied")
+        found = self._place.get_egress_log(self._cursor, limit=PAGE, wait=wait_s)
+        self._cursor = found.cursor
+        return (entry for entry in found.entries if not self._denied or entry["verdict"] == "denied")
 
 
 # ---- for people
@@ -126,7 +117,7 @@ def show_totals(totals: Json, as_json: bool) -> None:
 
 
 def columns(texts: tuple[str, ...], colour: str | None = None) -> str:
-    padded = [text.ljust(width) for text, width in zip(texts, WIDTHS, strict=True)]
+    padded = [plain(text).ljust(width) for text, width in zip(texts, WIDTHS, strict=True)]
     padded[1] = click.style(padded[1], fg=colour) if colour else padded[1]
     return " ".join(padded).rstrip()
 
@@ -136,7 +127,7 @@ def cells(entry: Json) -> tuple[str, ...]:
     return (
         moment(entry["at"]) or "",
         str(entry["verdict"]),
-        str(entry.get("protocol") if is_connection else entry["kind"]),
+        str(entry.get("protocol") if is_connection else WHAT.get(entry["kind"], entry["kind"])),
         destination(entry),
         amount(entry.get("bytes_out", 0)) if is_connection else "",
         amount(entry.get("bytes_in", 0)) if is_connection else "",
@@ -163,16 +154,6 @@ def destination(entry: Json) -> str:
 
 def _bracketed(address: str) -> str:
     return f"[{address}]" if ":" in address else address
-
-
-def amount(number: int) -> str:
-    if number < 1000:
-        return f"{number} B"
-    value, units = number / 1000, iter(("kB", "MB", "GB", "TB", "PB"))
-    unit = next(units)
-    while value >= 999.5:
-        value, unit = value / 1000, next(units)
-    return f"{value:.3g} {unit}"
 
 
 def duration(seconds: float) -> str:

@@ -6,13 +6,12 @@ import click
 
 from atoll.core.ingress import LINK_S, MAX_LINK_S, MIN_LINK_S
 
-from .api import api_options, open_api, post
+from .api import Account, api_options, sandbox_argument
 
 
 @click.command()
-@click.argument("sandbox")
+@sandbox_argument
 @click.argument("port", type=click.IntRange(1, 65535), required=False)
-@api_options
 @click.option(
     "--seconds",
     type=click.IntRange(MIN_LINK_S, MAX_LINK_S),
@@ -20,11 +19,10 @@ from .api import api_options, open_api, post
     show_default=True,
     help="How long it opens the door; a browser that came in by it has to leave then, too.",
 )
-def link(sandbox: str, port: int | None, data_dir: str | None, url: str | None, key: str | None, seconds: int) -> None:
+@api_options
+def link(account: Account, sandbox: str, port: int | None, seconds: int) -> None:
     """Print a URL that opens PORT of SANDBOX in a browser: its web port without one.
 
     Whoever has the URL gets in.
     """
-    order = {"seconds": seconds} if port is None else {"seconds": seconds, "port": port}
-    with open_api(data_dir, url, key) as api:
-        click.echo(post(api, f"/v1/sandboxes/{sandbox}/links", order)["url"])
+    click.echo(account.sandbox(sandbox).create_link(port, seconds=seconds).url)

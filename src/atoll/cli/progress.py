@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 
 class Report(Protocol):
@@ -48,3 +59,15 @@ class _Lines:
         if fraction >= 1 and step not in self._done:
             self._done.add(step)
             self._console.print(f"{step}: done", markup=False)
+
+
+@contextlib.contextmanager
+def transfer(total: int | None, quiet: bool) -> Iterator[Callable[[int], object]]:
+    """A bar that is told of bytes as they go, on terminals only."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda count: None
+        return
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as display:
+        task = display.add_task("", total=total)
+        yield lambda count: display.advance(task, count)

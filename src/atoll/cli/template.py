@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import click
 from rich.console import Console
 
 from atoll import compose, supervisor
-from atoll.core.template import Template
+from atoll.core.template import Template, Unbuilt
 
 from .options import settings_options
 from .progress import reporting
@@ -37,12 +39,12 @@ def build(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
 @settings_options("data_dir")
 @json_option
 def list_templates(data_dir: str | None, as_json: bool) -> None:
-    """List the templates that are built here."""
+    """List the templates built on this machine, and Atoll's own that are not (yet). A server's: `atoll templates`."""
     places = compose.read_places({"data_dir": data_dir}, compose.environment())
-    _show(compose.built_templates(places), as_json)
+    _show(compose.built_templates(places), as_json, compose.unbuilt_templates(places))
 
 
-def _show(templates: list[Template], as_json: bool) -> None:
+def _show(templates: list[Template], as_json: bool, unbuilt: Iterable[Unbuilt] = ()) -> None:
     rows = [
         {
             "name": each.name,
@@ -53,4 +55,11 @@ def _show(templates: list[Template], as_json: bool) -> None:
         }
         for each in templates
     ]
+    rows += [{**dict.fromkeys(COLUMNS), "name": each.name, "built": _standing(each)} for each in unbuilt]
     show(rows, COLUMNS, as_json, "No templates yet. Build them with: atoll template build")
+
+
+def _standing(template: Unbuilt) -> str:
+    if template.percent is not None:
+        return f"being built, {template.percent} %"
+    return f"no: {template.failure}" if template.failure else "no"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shlex
 import signal
 import sys
 from dataclasses import replace
@@ -21,19 +22,28 @@ from .options import settings_options
 from .progress import reporting
 
 QUICKSTART = """
-[bold]Python[/]   (pip install hopx-ai)
-  from hopx_ai import Sandbox
-  with Sandbox.create(template="{template}", api_key="{key}", base_url="{url}") as sandbox:
+In another terminal:
+  export ATOLL_BASE_URL={url} ATOLL_API_KEY={key}
+
+[bold]Command line[/]
+  atoll run -c "print(6 * 7)"
+
+[bold]Python[/]
+  from atoll import Sandbox
+  with Sandbox.create(template="{template}") as sandbox:
       print(sandbox.run_code("print(6 * 7)").stdout)
 
 [bold]JavaScript[/]   (npm install @hopx-ai/sdk)
   import {{ Sandbox }} from "@hopx-ai/sdk";
-  const sandbox = await Sandbox.create({{ template: "{template}", apiKey: "{key}", baseURL: "{url}" }});
+  const account = {{ baseURL: process.env.ATOLL_BASE_URL, apiKey: process.env.ATOLL_API_KEY }};
+  const sandbox = await Sandbox.create({{ template: "{template}", ...account }});
   console.log((await sandbox.runCode("print(6 * 7)")).stdout);
 
 [bold]curl[/]
-  curl -H "X-API-Key: {key}" -H "Content-Type: application/json" \\
-       -d '{{"template_name": "{template}"}}' {url}/v1/sandboxes
+  curl -H "X-API-Key: $ATOLL_API_KEY" -H "Content-Type: application/json" \\
+       -d '{{"template_name": "{template}"}}' $ATOLL_BASE_URL/v1/sandboxes
+
+All calls are described at {url}/docs
 """
 
 
@@ -58,6 +68,7 @@ def up(verbose: bool, quiet: bool, **flags: str | None) -> None:
     require_isolation(config, console)
     config = choose_uplink(config, console)
     with supervisor.data_lock(config.places), supervisor.bind(config.host, config.port) as listener:
+        say_what_takes_long(config, console)
         with reporting(console) as progress:
             compose.prepare(config.places, config.templates, progress)
         known_key = compose.first_key(config.places)
@@ -72,7 +83,7 @@ def up(verbose: bool, quiet: bool, **flags: str | None) -> None:
                 greet(console, config, url, compose.first_key(config.places), known_key)
 
         try:
-            asyncio.run(supervisor.supervise(config, listener, announce, verbose))
+            asyncio.run(supervisor.supervise(config, listener, announce, console.print, verbose))
         finally:
             supervisor.withdraw(config.places)
     if not quiet:
@@ -91,6 +102,12 @@ def require_isolation(config: compose.Config, console: Console) -> None:
             console.print(f"[yellow]Note:[/] {check.name}: {check.detail}: {check.fix}")
 
 
+def say_what_takes_long(config: compose.Config, console: Console) -> None:
+    built = {template.name for template in compose.built_templates(config.places)}
+    if missing := [name for name in config.templates if name not in built]:
+        console.print(f"The first start builds what sandboxes are made from ({', '.join(missing)}): a few minutes.")
+
+
 def choose_uplink(config: compose.Config, console: Console) -> compose.Config:
     """Named and missing: no start. Nothing named and none there: sandboxes have no way out, and we say so."""
     chosen = compose.choose_uplink(config.uplink)
@@ -106,7 +123,8 @@ def greet(console: Console, config: compose.Config, url: str, key: str | None, k
         console.print(QUICKSTART.format(url=url, key=key, template=config.templates[-1]))
     else:
         console.print(f"The first API key is in {config.places.first_key}; `atoll keys create NAME` makes another.")
-        console.print(QUICKSTART.format(url=url, key="YOUR_KEY", template=config.templates[-1]))
+        kept = f'"$(sudo cat {shlex.quote(str(config.places.first_key))})"' if key else "YOUR_KEY"
+        console.print(QUICKSTART.format(url=url, key=kept, template=config.templates[-1]))
     if config.authority is not None:
         console.print(TRUST.format(ca=config.authority))
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import math
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from atoll.control.rates import refuse_over
@@ -31,6 +34,8 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 Json = dict[str, Any]  # Any: JSON values
 RenderError = Callable[[AtollError, str], tuple[int, Json]]
+AnswerError = Callable[[Request, AtollError, int | None], Response]
+"""How a dialect tells an error; a number is the status to show instead of the one that belongs to the error."""
 
 
 def services(request: Request) -> Services:
@@ -89,6 +94,40 @@ def answer(content: Json, status: int = 200) -> Response:
     return Response(raw, status, media_type="application/json")
 
 
+def answer_list(items: Sequence[Json], headers: Mapping[str, str] = {}) -> Response:
+    raw = json.dumps(items, ensure_ascii=True, separators=(",", ":")).encode()
+    return Response(raw, media_type="application/json", headers=dict(headers))
+
+
+Serves = Callable[[APIRoute, Scope], bool]
+
+
+class PlainRoute(Route):
+    """One of a router's, as Starlette has them: its function takes the request and what stands in the path. FastAPI's
+    own would look for parameters, dependencies and models that ours do not have, at each call."""
+
+    def __init__(self, declared: APIRoute, serves: Serves) -> None:
+        names = declared.param_convertors.keys() & inspect.signature(declared.endpoint).parameters.keys()
+
+        async def endpoint(request: Request) -> Response:
+            return cast(
+                Response, await declared.endpoint(request, **{each: request.path_params[each] for each in names})
+            )
+
+        super().__init__(declared.path, endpoint)
+        self.methods = declared.methods  # as declared: Starlette adds HEAD
+        self._declared = declared
+        self._serves = serves
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        return super().matches(scope) if self._serves(self._declared, scope) else (Match.NONE, {})
+
+
+def plain_routes(routers: Iterable[APIRouter], serves: Serves) -> list[Route]:
+    declared = (route for router in routers for route in router.routes)
+    return [PlainRoute(route, serves) for route in declared if isinstance(route, APIRoute)]
+
+
 class RequestScope:
     """Outermost: gives each request an id (the edge's, when it sent one), shows it and its key's rate in the
     answer, and logs under it what nobody caught; the answer to that is in `handle_errors`."""
@@ -119,10 +158,17 @@ def _given_id(scope: Scope) -> str | None:
     return None
 
 
-def handle_errors(app: FastAPI, render_error: RenderError) -> None:
-    def rendered(request: Request, problem: AtollError, status: int | None = None) -> Response:
+def plainly(render_error: RenderError) -> AnswerError:
+    def answered(request: Request, problem: AtollError, status: int | None) -> Response:
         usual, content = render_error(problem, request_id(request))
         return answer(content, status or usual)
+
+    return answered
+
+
+def handle_errors(app: Starlette, answer_error: AnswerError) -> None:
+    def rendered(request: Request, problem: AtollError, status: int | None = None) -> Response:
+        return answer_error(request, problem, status)
 
     async def known(request: Request, error: Exception) -> Response:
         return rendered(request, cast(AtollError, error))
@@ -135,9 +181,6 @@ def handle_errors(app: FastAPI, render_error: RenderError) -> None:
             return rendered(request, NotFound("there is no such route"))
         return rendered(request, InvalidInput("the request cannot be read"), status)
 
-    async def invalid(request: Request, error: Exception) -> Response:
-        return rendered(request, InvalidInput("the request is not valid"))
-
     async def unknown(request: Request, error: Exception) -> Response:
         identity = request_id(request)
         return rendered(request, InternalError(f"Internal error; the log has it under {identity}."))
@@ -145,4 +188,3 @@ def handle_errors(app: FastAPI, render_error: RenderError) -> None:
     app.add_exception_handler(Exception, unknown)
     app.add_exception_handler(AtollError, known)
     app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(RequestValidationError, invalid)

@@ -83,6 +83,12 @@ async def resume_sandbox(request: Request, sandbox_id: str) -> Response:
     return answer(route_of(await services(request).sandboxes.wake(sandbox_id)) or {})
 
 
+@router.post("/volumes/{volume_id}/open")
+async def open_volume(request: Request, volume_id: str) -> Response:
+    """The edge has checked the token. The answer is where an agent has the volume's files."""
+    return answer({"socket": await services(request).volumes.open(volume_id)})
+
+
 @router.post("/authenticate")
 async def authenticate(request: Request) -> Response:
     given = _parse(AuthenticateBody, await body(request))

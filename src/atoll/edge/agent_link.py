@@ -29,7 +29,11 @@ from .frames_in import Frame, parse_json
 
 MAX_JSON = 64 * 1024 * 1024
 MAX_ERROR = 64 * 1024
-MAX_OPEN_CALLS = 256
+MAX_OPEN_CALLS = 512
+"""Each is a connection, with three pipes where it is a program's: half of the 4,096 descriptors that a sandbox's agent
+has. And no more connections may come at once than wait at its socket (`engines.native.slot.SOCKET_BACKLOG`)."""
+AT_ONCE = 256
+"""Frames of one answer, until other calls have their turn: of tiny ones tens of thousands arrive together."""
 LATEST_CALLS = 256
 SLICE = 256 * 1024
 CONNECT_TIMEOUT_S = 2.0
@@ -142,11 +146,14 @@ class Answer:
 
     async def frames(self) -> AsyncIterator[Frame]:
         """Up to and including the frame of type `end`; without one the stream has broken off."""
-        decoder = FrameDecoder()
+        decoder, seen = FrameDecoder(), 0
         try:
             async for chunk in self.chunks():
                 for raw in decoder.feed(chunk):
                     frame = Frame.of(raw)
+                    seen += 1
+                    if seen % AT_ONCE == 0:
+                        await asyncio.sleep(0)
                     if frame.type == "end":
                         await self._finish()
                         yield frame

@@ -41,11 +41,14 @@ class Credentials:
     """Of a browser that came by a signed link."""
     traffic: str = ""
     """E2B's token for the ports of one sandbox."""
+    access: str = ""
+    """E2B's token for its agent: it opens no port, but no program is to see it."""
 
 
 API_KEY = b"x-api-key"
 AUTHORIZATION = b"authorization"
 TRAFFIC = b"e2b-traffic-access-token"
+ACCESS = b"x-access-token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,8 @@ class Authenticator:
                 spent.add(name)
         if shown.traffic:
             spent.add(TRAFFIC)
+        if shown.access and self._is_access_token(shown.access):
+            spent.add(ACCESS)
         if not opened:
             opened = self._cookie_opens(shown.cookie, place) or is_digest_of(shown.traffic, place.traffic_digest)
         return Door(None if opened else refusal or _why_not(shown, place), frozenset(spent))
@@ -169,9 +174,25 @@ class Authenticator:
             raise Unauthorized("This link is for another address")
         return self._verifier.make_door(claims), claims.expires_at
 
-    def subject_of(self, token: str) -> str:
-        """The sandbox that a token is for."""
-        return self._verify(token)
+    def access_token(self, sandbox_id: str) -> str:
+        """As E2B's clients carry it."""
+        try:
+            return self._verifier.access_token(sandbox_id)
+        except TokenInvalid as error:
+            raise Unauthorized("Invalid token") from error
+
+    def holder_of(self, token: str) -> str:
+        """The sandbox that an X-Access-Token is for: one of E2B's kind, or the sandbox's own."""
+        try:
+            return self._verifier.access_subject(token) or self._verify(token)
+        except TokenInvalid as error:
+            raise Unauthorized("Invalid token") from error
+
+    def is_for(self, token: str, sandbox_id: str) -> bool:
+        try:
+            return self.holder_of(token) == sandbox_id
+        except Unauthorized:
+            return False
 
     def holds_token(self, authorization: str, sandbox_id: str) -> bool:
         credential = _bearer_of(authorization)
@@ -186,6 +207,14 @@ class Authenticator:
                 raise Unauthorized("Invalid token: it is for another sandbox")
         elif not await self._key_allows(credential, sandbox_id):
             raise Unauthorized("Invalid token or API key")
+
+    def _is_access_token(self, text: str) -> bool:
+        """Also one for another sandbox."""
+        try:
+            self.holder_of(text)
+        except Unauthorized as error:
+            return error.expired
+        return True
 
     def _is_ours(self, credential: str) -> bool:
         """Also one for another sandbox, one that has ended, and any API key: this sandbox is to see none."""

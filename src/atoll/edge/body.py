@@ -12,10 +12,65 @@ import os
 import socket
 from types import TracebackType
 
+from aiohttp import web
+
 from .exchange import Exchange
 from .splice import readable
 
 LONG = 1024 * 1024
+MAX_HELD = 512 * 1024 * 1024
+"""Of all requests whose bodies are being read whole, together."""
+
+
+class TooLarge(Exception):
+    """A body that is larger than this call may have."""
+
+
+class TooManyBodies(Exception):
+    """There is no room for it just now."""
+
+
+class _All:
+    held = 0
+
+
+class Room:
+    """What one request takes of the room that there is for bodies; given back at the end."""
+
+    def __init__(self) -> None:
+        self._taken = 0
+
+    def __enter__(self) -> Room:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.keep(0)
+
+    def keep(self, count: int) -> None:
+        """So many bytes are held now. TooManyBodies."""
+        _All.held += count - self._taken
+        self._taken = count
+        if _All.held > MAX_HELD and count:
+            raise TooManyBodies
+
+
+async def read_whole(request: web.BaseRequest, limit: int) -> bytes:
+    """TooLarge, TooManyBodies."""
+    if (request.content_length or 0) > limit:
+        raise TooLarge
+    body = bytearray()
+    with Room() as room:
+        async for chunk in request.content.iter_any():
+            body += chunk
+            if len(body) > limit:
+                raise TooLarge
+            room.keep(len(body))
+        return bytes(body)
+
+
+def is_bare(transport: asyncio.Transport) -> bool:
+    """Whether bytes may pass it by. Not by TLS, nor by a socket that a sandbox has too: it may make it block."""
+    return not transport.get_extra_info("sslcontext") and not transport.get_extra_info("guest")
 
 
 class Body:
@@ -60,7 +115,7 @@ class Body:
         """Without a turn of the loop in it, so that nothing arrives between. An empty buffer also means that aiohttp's
         parser, which is held up by a full one only, holds nothing back."""
         transport = self._exchange.request.transport
-        if transport is None or transport.get_extra_info("sslcontext"):
+        if transport is None or not is_bare(transport):
             return
         early = bytearray()
         while data := self._content.read_nowait():

@@ -28,6 +28,8 @@ class Exchange:
     """The head of an answer is out: from here on a failure can only cut it off."""
     last: bool = False
     """The connection carries no further request."""
+    sandbox_id: str = ""
+    """Whose it is, as soon as that is known."""
     marks: dict[str, str] = field(default_factory=dict)
     """Headers of the answer, whatever it is."""
 

@@ -25,6 +25,13 @@ class Finder:
         self.routes = routes
         self._resume = resume
 
+    async def known(self, sandbox_id: str) -> Route:
+        """In whatever state."""
+        route = await self.routes.find(sandbox_id)
+        if route is None:
+            raise sandbox_not_found(sandbox_id)
+        return route
+
     async def running(self, sandbox_id: str, resume: bool = False) -> Route:
         """A table that says no may be behind, so the server is asked. One that says yes a dead socket corrects.
 

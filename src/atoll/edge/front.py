@@ -12,10 +12,14 @@ from typing import Any
 
 from aiohttp import web
 
+from . import reference
 from .access_log import AccessLog, Line
 from .activity import Activity
 from .agent_link import AgentError
 from .auth import Authenticator, Unauthorized
+from .e2b import front as envd
+from .e2b.code.front import CodeFront
+from .e2b.entrance import Entrance
 from .exchange import Exchange
 from .finder import Finder
 from .gate.gate import translate
@@ -27,15 +31,32 @@ from .hopx.webhooks import Webhooks
 from .links import Links
 from .proxy import forward, source_of
 from .rate import CallRates
-from .routing import AgentSurface, ControlPlane, Landing, Target, TokenSocket, Unknown, changed_sandbox
+from .routing import (
+    AgentSurface,
+    CodeSurface,
+    ControlPlane,
+    EnvdSurface,
+    Landing,
+    Reference,
+    SignedFiles,
+    Target,
+    TokenCode,
+    TokenPort,
+    TokenSocket,
+    Unknown,
+    VolumeContent,
+    changed_sandbox,
+)
 from .server_link import ServerLink
+from .volumes import Volumes
 
 log = logging.getLogger("atoll.edge")
 
 LEFT_FIRST = 499
 PAGE = """<!doctype html><meta charset=utf-8><title>Atoll</title>
 <h1>Atoll</h1><p>A self-hosted sandbox cloud.
-The API is below <code>/v1/</code>; its health is at <a href=/health>/health</a>.</p>
+The API is below <code>/v1/</code>, and described <a href=/docs>here</a>; its health is at
+<a href=/health>/health</a>.</p>
 """
 
 
@@ -49,6 +70,7 @@ class Front:
         activity: Activity,
         webhooks: Webhooks,
         access: AccessLog,
+        volumes: Volumes,
     ) -> None:
         self._server = server
         self._finder = finder
@@ -57,7 +79,11 @@ class Front:
         self._activity = activity
         self._webhooks = webhooks
         self._access = access
+        self._volumes = volumes
         self._rates = CallRates()
+        entrance = Entrance(finder, links, activity, self._rates)
+        self._envd = envd.EnvdFront(entrance, auth)
+        self._code = CodeFront(entrance, auth)
         self._open_sockets: set[web.WebSocketResponse] = set()
 
     async def close_sockets(self, code: int) -> None:
@@ -72,7 +98,7 @@ class Front:
             self._access.write(
                 Line(
                     at,
-                    target.sandbox_id if isinstance(target, AgentSurface) else None,
+                    target.sandbox_id if isinstance(target, AgentSurface) else exchange.sandbox_id or None,
                     None,
                     request.method,
                     exchange.path,
@@ -109,12 +135,20 @@ class Front:
         match target:
             case AgentSurface(sandbox_id=sandbox_id, path=path):
                 return await self._agent(exchange, sandbox_id, path)
+            case EnvdSurface() | TokenPort() | SignedFiles():
+                return await self._envd.serve(exchange, target)
+            case CodeSurface() | TokenCode():
+                return await self._code.serve(exchange, target)
             case ControlPlane():
                 return await self._control(exchange)
             case TokenSocket(path=path):
                 return await self._agent(exchange, self._auth.subject(exchange.request.headers), path)
             case Landing():
                 return _landing(exchange.request)
+            case VolumeContent(volume_id=volume_id, what=what):
+                return await self._volumes.serve(exchange, volume_id, what)
+            case Reference(is_page=is_page):
+                return reference.serve(exchange.request, is_page)
             case _:
                 raise SurfaceError(Kind.NO_SUCH_ROUTE, "There is nothing at this path; the API is below /v1/")
 
@@ -151,8 +185,12 @@ class Front:
 
 
 def _refusal(error: SurfaceError, target: Target, exchange: Exchange) -> web.Response:
+    if isinstance(target, EnvdSurface | TokenPort | SignedFiles | CodeSurface | TokenCode):
+        return envd.refusal(error, exchange.sandbox_id)
+    if isinstance(target, ControlPlane) and target.e2b:
+        return answer({"code": error.cell.status, "message": error.message}, status=error.cell.status)
     rendered = body(error, exchange.id, timestamp())
-    if isinstance(target, ControlPlane | Unknown | Landing):
+    if isinstance(target, ControlPlane | Unknown | Landing | Reference):
         rendered["error"] = {name: rendered[name] for name in ("message", "code", "request_id", "details")}
     return answer(rendered, status=error.cell.status)
 
@@ -172,5 +210,5 @@ def _landing(request: web.BaseRequest) -> web.Response:
     if "text/html" in request.headers.get("Accept", ""):
         unframed = {"Content-Security-Policy": "frame-ancestors 'none'"}
         return web.Response(text=PAGE, content_type="text/html", headers=unframed)
-    facts: dict[str, Any] = {"name": "atoll", "status": "ok", "api": "/v1/", "health": "/health"}
+    facts: dict[str, Any] = {"name": "atoll", "status": "ok", "api": "/v1/", "health": "/health", "docs": "/docs"}
     return answer(facts)

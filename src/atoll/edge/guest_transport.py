@@ -39,7 +39,7 @@ class GuestTransport(asyncio.Transport):
         on_lost: OnLost = lambda transport: None,
     ) -> None:
         """Takes over the socket."""
-        super().__init__({"socket": sock, "peername": sock.getpeername()})
+        super().__init__({"socket": sock, "peername": sock.getpeername(), "guest": True})
         self._loop = loop
         self._sock = sock
         self._protocol = protocol
@@ -47,6 +47,7 @@ class GuestTransport(asyncio.Transport):
         self._waiting: deque[memoryview] = deque()
         self._size = 0
         self._room = READ_FIRST
+        self._high, self._low = HIGH_WATER, LOW_WATER
         self._closing = False
         self._lost = False
         self._reading = False
@@ -109,7 +110,7 @@ class GuestTransport(asyncio.Transport):
                 return
             self._loop.add_writer(self._sock.fileno(), self._write_more)
         self._keep(whole[sent:])
-        if self._size > HIGH_WATER and not self._protocol_paused:
+        if self._size > self._high and not self._protocol_paused:
             self._protocol_paused = True
             self._protocol.pause_writing()
 
@@ -145,13 +146,17 @@ class GuestTransport(asyncio.Transport):
                 self._waiting[0] = before[sent:]
                 break
             self._waiting.popleft()
-        if self._protocol_paused and self._size <= LOW_WATER:
+        if self._protocol_paused and self._size <= self._low:
             self._protocol_paused = False
             self._protocol.resume_writing()
         if not self._waiting:
             self._loop.remove_writer(self._sock.fileno())
             if self._closing:
                 self._lose(None)
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._high = HIGH_WATER if high is None else high
+        self._low = self._high // 4 if low is None else low
 
     def get_write_buffer_size(self) -> int:
         return self._size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -29,6 +30,7 @@ from .gate.arrival import Arrival
 from .gate.gate import Gate
 from .gate.surfaces import Surfaces
 from .hopx.webhooks import Webhooks
+from .inside import Inside
 from .links import Links
 from .listener import Listener
 from .outbound import trusting
@@ -37,6 +39,7 @@ from .routing import Names
 from .server_link import ServerLink
 from .tls import TlsSource
 from .tokens import TokenVerifier
+from .volumes import Volumes
 
 log = logging.getLogger("atoll.edge")
 
@@ -69,6 +72,7 @@ async def _until_signal(settings: EdgeSettings) -> None:
         loop.add_signal_handler(number, stop.set)
     async with serving(settings) as edge:
         log.info("listening on %s:%d", edge.host, edge.port)
+        gc.freeze()  # what is there by now stays: no collection has to look through it
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait((stopped, edge.failed), return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
@@ -79,13 +83,20 @@ async def _until_signal(settings: EdgeSettings) -> None:
 @asynccontextmanager
 async def serving(settings: EdgeSettings) -> AsyncIterator[RunningEdge]:
     activity, links = Activity(), Links()
+    inside = Inside(lambda: gate)
+
+    def changed(sandbox_id: str) -> None:
+        links.drop(sandbox_id)
+        inside.leave(sandbox_id)
+
     access = AccessLog(settings.places.access_log)
     async with ServerLink(settings.places.server_socket) as server:
-        routes = Routes(server, on_change=links.drop, on_ready=activity.report_open_again)
-        auth = Authenticator(TokenVerifier(settings.places.token_key), server.authenticate)
+        routes = Routes(server, on_change=changed, on_ready=activity.report_open_again, on_route=inside.attend)
+        tokens = TokenVerifier(settings.places.token_key)
+        auth, volumes = Authenticator(tokens, server.authenticate), Volumes(server, tokens)
         webhooks = Webhooks(NodeDialer(settings.places.dial_socket), trusting(settings.callback_ca))
         finder = Finder(routes, server.resume)
-        front = Front(server, finder, links, auth, activity, webhooks, access)
+        front = Front(server, finder, links, auth, activity, webhooks, access, volumes)
         gate = Gate(finder, links, auth, activity, Names(settings.domain, settings.region), surfaces(front), access)
         loops = asyncio.gather(routes.follow(), _report(server, activity), gate.crowd.watch())
         try:
@@ -96,7 +107,9 @@ async def serving(settings: EdgeSettings) -> AsyncIterator[RunningEdge]:
             with suppress(asyncio.CancelledError, Exception):
                 await loops
             await webhooks.close()
+            await inside.close()
             await links.close()
+            await volumes.close()
             access.flush()
 
 

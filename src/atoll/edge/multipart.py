@@ -27,6 +27,8 @@ class MultipartError(ValueError):
 
 class PartHead(NamedTuple):
     name: str
+    filename: str = ""
+    """As it was sent: it may be a whole path."""
 
 
 class Data(NamedTuple):
@@ -113,7 +115,7 @@ class Multipart:
         lines = self._between(self._at + 2, end)
         self._at = end + 4
         self._state = _State.CONTENT
-        return PartHead(_name(lines))
+        return PartHead(*_names(lines))
 
     def _content(self) -> Event | None:
         found = self._buffer.find(self._delimiter, self._at, self._end)
@@ -160,7 +162,7 @@ def _boundary(content_type: str) -> bytes:
     return boundary.encode()
 
 
-def _name(raw: bytes) -> str:
+def _names(raw: bytes) -> tuple[str, str]:
     headers: dict[str, str] = {}
     for line in raw.decode("utf-8", "replace").split("\r\n") if raw else ():
         name, colon, value = line.partition(":")
@@ -169,7 +171,8 @@ def _name(raw: bytes) -> str:
         headers[name.strip().lower()] = value.strip()
     if headers.get("content-transfer-encoding", "").lower() not in _PLAIN:
         raise MultipartError("a part is not sent as it is")
-    return _parameter(headers.get("content-disposition", ""), "name")
+    disposition = headers.get("content-disposition", "")
+    return _parameter(disposition, "name"), _parameter(disposition, "filename")
 
 
 def _parameter(value: str, name: str) -> str:

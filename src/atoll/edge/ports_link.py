@@ -13,7 +13,7 @@ import os
 import socket
 import ssl
 from asyncio.sslproto import SSLProtocol
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from atoll.wire.frames import FrameError
@@ -25,7 +25,7 @@ from .agent_link import (
     AgentRefused,
     AgentSilent,
 )
-from .frames_in import mapping, parse_json, text
+from .frames_in import mapping, parse_json, text, whole
 from .guest_transport import GuestTransport
 
 DIAL_TIMEOUT_S = 5.0  # the agent tries for 2 s
@@ -51,26 +51,38 @@ async def dial(agent_socket: str, port: int) -> socket.socket:
 
 
 async def _dial(agent_socket: str, port: int) -> socket.socket:
-    loop = asyncio.get_running_loop()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.setblocking(False)
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await loop.sock_connect(sock, agent_socket)
-            await loop.sock_sendall(sock, _question(port))
-            reply, received = await _receive(sock)
-        except OSError as error:
-            raise AgentGone("nobody answers at the sandbox's socket") from error
+    reply, received = await _ask(agent_socket, f"/ports/{port}/connect")
     with _closed_unless_kept(received):
-        _check_reply(reply)
+        _answer(reply)
         checked = checked_connection(received, port)
         received.clear()
         return checked
 
 
-def _question(port: int) -> bytes:
-    head = f"POST /ports/{port}/connect HTTP/1.1\r\nHost: agent\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-    return head.encode()
+async def next_caller(agent_socket: str, ports: Collection[int]) -> tuple[int, socket.socket]:
+    """A program inside that has come to one of these ports of ours. Waits for it."""
+    reply, received = await _ask(agent_socket, "/doors/next")
+    with _closed_unless_kept(received):
+        port = whole(_answer(reply).get("port"))
+        if port not in ports:
+            raise NotConnected("a connection to another port")
+        checked = checked_connection(received, port, ours=True)
+        received.clear()
+        return port, checked
+
+
+async def _ask(agent_socket: str, path: str) -> tuple[bytes, list[int]]:
+    loop = asyncio.get_running_loop()
+    head = f"POST {path} HTTP/1.1\r\nHost: agent\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.setblocking(False)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await loop.sock_connect(sock, agent_socket)
+            await loop.sock_sendall(sock, head.encode())
+            return await _receive(sock)
+        except OSError as error:
+            raise AgentGone("nobody answers at the sandbox's socket") from error
 
 
 async def _receive(sock: socket.socket) -> tuple[bytes, list[int]]:
@@ -119,22 +131,23 @@ async def _readable(sock: socket.socket) -> None:
         loop.remove_reader(sock.fileno())
 
 
-def _check_reply(reply: bytes) -> None:
+def _answer(reply: bytes) -> Mapping[str, object]:
     head, _, body = reply.partition(b"\r\n\r\n")
     words = head[:64].split(b" ")
     if len(words) < 2 or words[0] != b"HTTP/1.1" or not (len(words[1]) == 3 and words[1].isdigit()):
         raise AgentGone("the connection broke") if not reply else AgentMisbehaved("an answer that is not HTTP")
-    if words[1] == b"200":
-        return
     try:
-        refusal = mapping(parse_json(body))
+        said = mapping(parse_json(body))
     except FrameError as error:
         raise AgentMisbehaved(str(error)) from error
-    raise AgentRefused(text(refusal.get("kind"), "internal"), text(refusal.get("message"))[:4096])
+    if words[1] == b"200":
+        return said
+    raise AgentRefused(text(said.get("kind"), "internal"), text(said.get("message"))[:4096])
 
 
-def checked_connection(received: list[int], port: int) -> socket.socket:
-    """The one descriptor, when it is a TCP connection inside the sandbox to `port`. Takes it over then."""
+def checked_connection(received: list[int], port: int, ours: bool = False) -> socket.socket:
+    """The one descriptor, when it is a TCP connection inside the sandbox to `port`, of the other end or, with `ours`,
+    of this one. Takes it over then."""
     if len(received) != 1:
         raise NotConnected(f"{len(received)} descriptors instead of one")
     try:
@@ -142,14 +155,14 @@ def checked_connection(received: list[int], port: int) -> socket.socket:
     except OSError as error:
         raise NotConnected("a descriptor that is no socket") from error
     try:
-        _check_connection(sock, port)
+        _check_connection(sock, port, ours)
     except BaseException:
         sock.detach()  # the caller closes it
         raise
     return sock
 
 
-def _check_connection(sock: socket.socket, port: int) -> None:
+def _check_connection(sock: socket.socket, port: int, ours: bool) -> None:
     try:
         kind = tuple(sock.getsockopt(socket.SOL_SOCKET, name) for name in (socket.SO_TYPE, socket.SO_PROTOCOL))
         if sock.family not in (socket.AF_INET, socket.AF_INET6) or kind != (socket.SOCK_STREAM, socket.IPPROTO_TCP):
@@ -160,7 +173,7 @@ def _check_connection(sock: socket.socket, port: int) -> None:
         raise NotConnected("a socket that is not connected") from error
     if own[0] != peer[0]:
         raise NotConnected("a connection that leaves the sandbox")
-    if peer[1] != port:
+    if (own if ours else peer)[1] != port:
         raise NotConnected("a connection to another port")
 
 

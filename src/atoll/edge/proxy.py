@@ -16,6 +16,8 @@ from .server_link import ORIGIN, ServerLink
 SMALL = 64 * 1024  # bodies up to here are taken whole: one write instead of a stream
 HOP_BY_HOP = frozenset(name.decode() for name in fields.HOP_BY_HOP) | {"expect", "trailer"}
 """The latter are dealt with here, and not passed on to be dealt with again."""
+BODILESS = frozenset({204, 304})
+"""Their head is the whole answer: with it the client goes on, so it goes out last."""
 ANSWER_DROPS = HOP_BY_HOP | {"date", "server"}
 
 
@@ -31,6 +33,8 @@ async def forward(exchange: Exchange, server: ServerLink) -> web.StreamResponse:
             allow_redirects=False,
         )
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        # E2B's clients repeat a 503 unless they are told: a call that has arrived may have done what it asks for.
+        exchange.marks["Should-Retry"] = "true" if isinstance(error, aiohttp.ClientConnectorError) else "false"
         raise Unavailable("the control plane does not answer; try again") from error
     async with answer:
         return await _relay(exchange, answer)
@@ -69,7 +73,7 @@ async def _body(request: web.BaseRequest) -> object:
 
 async def _relay(exchange: Exchange, answer: aiohttp.ClientResponse) -> web.StreamResponse:
     headers = CIMultiDict((name, value) for name, value in answer.headers.items() if name.lower() not in ANSWER_DROPS)
-    length = answer.content_length
+    length = 0 if answer.status in BODILESS else answer.content_length
     if length is not None and length <= SMALL and exchange.request.method != "HEAD":
         return web.Response(status=answer.status, headers=headers, body=await answer.read())
     response = web.StreamResponse(status=answer.status, headers=headers)

@@ -82,9 +82,14 @@ class Route:
 
 
 class RouteTable:
-    """Pure. `on_change` is told the id whose connections are no longer any good."""
+    """Pure. `on_change` is told the id whose connections are no longer any good, `on_route` each route that is new."""
 
-    def __init__(self, on_change: Callable[[str], None] = lambda sandbox_id: None) -> None:
+    def __init__(
+        self,
+        on_change: Callable[[str], None] = lambda sandbox_id: None,
+        on_route: Callable[[Route], None] = lambda route: None,
+    ) -> None:
+        self._on_route = on_route
         self._routes: dict[str, Route] = {}
         self._unconfirmed: set[str] = set()
         self._overtaken: dict[str, bool] = {}
@@ -95,6 +100,9 @@ class RouteTable:
 
     def get(self, sandbox_id: str) -> Route | None:
         return self._routes.get(sandbox_id)
+
+    def ids(self) -> list[str]:
+        return list(self._routes)
 
     def begin_snapshot(self) -> None:
         """What the coming snapshot does not name is gone at its end."""
@@ -112,6 +120,8 @@ class RouteTable:
         self._routes[route.id] = route
         if old is not None and (old.incarnation, old.socket) != (route.incarnation, route.socket):
             self._on_change(route.id)
+        if old != route:
+            self._on_route(route)
 
     def remove(self, sandbox_id: str) -> None:
         self._overtake(sandbox_id)
@@ -169,9 +179,10 @@ class Routes:
         source: RouteSource,
         on_change: Callable[[str], None] = lambda sandbox_id: None,
         on_ready: Callable[[], None] = lambda: None,
+        on_route: Callable[[Route], None] = lambda route: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self.table = RouteTable(on_change)
+        self.table = RouteTable(on_change, on_route)
         self.ready = asyncio.Event()
         self._source = source
         self._on_ready = on_ready

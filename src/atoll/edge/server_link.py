@@ -75,6 +75,15 @@ class ServerLink:
             raise Unavailable(f"the server answers {status}")
         return body
 
+    async def open_volume(self, volume_id: str) -> str | None:
+        """The socket of an agent that has the volume's files."""
+        status, body = await self._ask("POST", f"/internal/volumes/{volume_id}/open", timeout_s=RESUME_TIMEOUT_S)
+        if status == 404:
+            return None
+        if status != 200 or not isinstance(body.get("socket"), str):
+            raise Unavailable(f"the server answers {status}")
+        return str(body["socket"])
+
     async def report_activity(self, activity: list[dict[str, Any]]) -> None:
         status, _ = await self._ask("POST", "/internal/activity", {"activity": activity})
         if status >= 300:

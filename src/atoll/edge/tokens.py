@@ -1,8 +1,9 @@
-"""What the server signed for one sandbox, checked here without asking anybody: JWTs of three kinds.
+"""What the server signed for one sandbox or volume, checked here without asking anybody: JWTs of four kinds.
 
     sandbox token   no `aud`             opens its agent and its ports
     link            `aud` atoll-link     in a URL, for a browser: opens one port, and is exchanged for
     door            `aud` atoll-door     the cookie that the edge makes of a link; it ends when the link does
+    volume          `aud` atoll-volume   shows and changes a volume's files
 
 None passes for another: what a token is for has to be said, word for word, and a sandbox token says nothing.
 """
@@ -18,8 +19,9 @@ from typing import Any, TypeVar
 import jwt
 from jwt.types import Options
 
+from atoll.core import access
 from atoll.core.ids import is_sandbox_id
-from atoll.core.ingress import LAST_PORT, LINK_AUDIENCE, OWN_HOST
+from atoll.core.ingress import LAST_PORT, LINK_AUDIENCE, OWN_HOST, VOLUME_AUDIENCE
 
 MAX_REMEMBERED = 4096
 MIN_KEY_BYTES = 32  # HS256 with less is guessable (RFC 7518, 3.2)
@@ -57,6 +59,13 @@ Read = Callable[[Facts], C]
 CHECKS: Options = {"require": ["sub", "exp"], "verify_exp": False, "verify_iat": False}
 """Expiry is compared in `verify`, with our clock. A clock that was set back a little must not refuse a fresh token."""
 LINK_CHECKS: Options = {**CHECKS, "require": ["sub", "exp", "aud", "port"], "strict_aud": True}
+VOLUME_CHECKS: Options = {**CHECKS, "require": ["sub", "exp", "aud"], "strict_aud": True}
+CHECKS_OF: dict[str | None, Options] = {
+    None: CHECKS,
+    LINK_AUDIENCE: LINK_CHECKS,
+    DOOR_AUDIENCE: LINK_CHECKS,
+    VOLUME_AUDIENCE: VOLUME_CHECKS,
+}
 
 
 def looks_like_token(credential: str) -> bool:
@@ -73,6 +82,8 @@ class TokenVerifier:
         self._tokens: dict[str, Claims] = {}
         self._links: dict[str, LinkClaims] = {}
         self._doors: dict[str, LinkClaims] = {}
+        self._access: dict[str, str] = {}
+        self._volumes: dict[str, Claims] = {}
 
     def verify(self, token: str) -> Claims:
         return self._verify(token, self._tokens, None, _token_claims)
@@ -82,6 +93,22 @@ class TokenVerifier:
 
     def verify_door(self, text: str) -> LinkClaims:
         return self._verify(text, self._doors, DOOR_AUDIENCE, _link_claims)
+
+    def verify_volume(self, text: str) -> Claims:
+        """Its `sandbox_id` is the volume's."""
+        return self._verify(text, self._volumes, VOLUME_AUDIENCE, _volume_claims)
+
+    def access_token(self, sandbox_id: str) -> str:
+        """The one that E2B's clients carry, and sign addresses with."""
+        token = self._access.get(sandbox_id)
+        if token is None:
+            if len(self._access) >= MAX_REMEMBERED:
+                self._access.clear()
+            token = self._access[sandbox_id] = access.access_token(self._read_key(), sandbox_id)
+        return token
+
+    def access_subject(self, token: str) -> str | None:
+        return access.sandbox_of(self._read_key(), token)
 
     def make_door(self, claims: LinkClaims) -> str:
         facts = {"aud": DOOR_AUDIENCE, "sub": claims.sandbox_id, "port": claims.port, "exp": claims.expires_at}
@@ -95,7 +122,7 @@ class TokenVerifier:
         return claims
 
     def _check(self, text: str, remembered: dict[str, C], audience: str | None, read: Read[C]) -> C:
-        checks = CHECKS if audience is None else LINK_CHECKS
+        checks = CHECKS_OF[audience]
         try:
             claims = read(jwt.decode(text, self._read_key(), algorithms=["HS256"], options=checks, audience=audience))
         except (jwt.InvalidTokenError, TypeError, ValueError) as error:
@@ -121,6 +148,12 @@ def _token_claims(facts: Facts) -> Claims:
     if "aud" in facts:
         raise ValueError("it is for something else")
     return Claims(str(facts["sub"]), float(facts["exp"]))
+
+
+def _volume_claims(facts: Facts) -> Claims:
+    if not is_sandbox_id(facts["sub"]):
+        raise ValueError("it names no volume")
+    return Claims(facts["sub"], float(facts["exp"]))
 
 
 def _link_claims(facts: Facts) -> LinkClaims:

@@ -21,6 +21,7 @@ from atoll.wire import http
 from atoll.wire.frames import FrameError
 
 from .agent_link import CONNECT_TIMEOUT_S, MAX_ERROR, AgentGone, AgentLink, AgentMisbehaved, refusal_of
+from .body import is_bare
 from .frames_in import mapping, parse_json
 from .splice import Pipe, readable, writable
 
@@ -94,7 +95,7 @@ class Transfer:
     async def pour_into(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """All that is left, behind what `response` has written so far."""
         transport = request.transport
-        if self._left <= PIECE or transport is None or transport.get_extra_info("sslcontext"):
+        if self._left <= PIECE or transport is None or not is_bare(transport):
             async for chunk in self.chunks():
                 await response.write(chunk)
             return
@@ -126,9 +127,11 @@ class Transfer:
             await self._hear_refusal()
         await self._send(b"%x\r\n" % len(data), data, b"\r\n")
 
-    async def finish(self) -> None:
+    async def finish(self) -> Mapping[str, object]:
+        """What the agent says of it."""
         await self._send(http.LAST_CHUNK)
         await self._hear()
+        return mapping(await self._json())
 
     def _answer_has_come(self) -> bool:
         try:

@@ -3,23 +3,20 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
-import httpx
 import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
 from atoll import compose, supervisor
 from atoll.cli import main as entry
-from atoll.cli.api import client
 from atoll.cli.main import cli
-from atoll.cli.ps import for_people, sandboxes
 from atoll.cli.up import require_isolation
 from atoll.core.check import Check
-from atoll.core.errors import AuthenticationFailed, Unavailable, Unsupported
+from atoll.core.errors import Unsupported
 from atoll.core.settings import Places
+from atoll.storage.builds import noted
 
 
 @pytest.fixture
@@ -132,44 +129,6 @@ def test_errors_are_one_line_and_a_status(
     assert "Traceback" not in shown
 
 
-# ---- ps
-
-
-def api(pages: list[dict[str, Any]], status: int = 200) -> httpx.Client:
-    def answer(request: httpx.Request) -> httpx.Response:
-        assert request.headers["X-API-Key"] == "k"
-        cursor = int(request.url.params.get("cursor", 0))
-        return httpx.Response(status, json=pages[cursor])
-
-    return client("http://x", "k", httpx.MockTransport(answer))
-
-
-def test_ps_follows_the_pages() -> None:
-    pages = [{"data": [{"id": "a"}], "has_more": True, "next_cursor": "1"}, {"data": [{"id": "b"}], "has_more": False}]
-    assert [row["id"] for row in sandboxes(api(pages), None)] == ["a", "b"]
-
-
-def test_ps_shows_times_to_the_second() -> None:
-    row = {"id": "a", "created_at": "2026-01-02T03:04:05.678901+00:00", "expires_at": None}
-    assert for_people(row) == {"id": "a", "created_at": "2026-01-02 03:04:05Z", "expires_at": None}
-
-
-def test_ps_ends_at_a_page_without_a_cursor() -> None:
-    assert list(sandboxes(api([{"data": None, "has_more": True}]), None)) == []
-
-
-@pytest.mark.parametrize(("status", "error"), [(401, AuthenticationFailed), (503, Unavailable)])
-def test_ps_translates_what_the_api_refuses(status: int, error: type[Exception]) -> None:
-    with pytest.raises(error):
-        list(sandboxes(api([{"message": "no"}], status), None))
-
-
-def test_ps_says_that_something_else_answers() -> None:
-    transport = httpx.MockTransport(lambda request: httpx.Response(200, text="<html>"))
-    with pytest.raises(Unavailable, match="does not answer as Atoll does"):
-        list(sandboxes(client("http://x", "k", transport), None))
-
-
 # ---- templates
 
 
@@ -178,7 +137,8 @@ def test_built_templates_are_listed(data: Path) -> None:
     directory.mkdir(parents=True)
     written = {"name": "base", "digest": "d" * 64, "layers": ["/l"], "language": "bash", "created_at": 0}
     (directory / "template.json").write_text(json.dumps(written))
-    (listed,) = json.loads(invoke("template", "list", "--json", data=data).output)
+    listed, *others = json.loads(invoke("template", "list", "--json", data=data).output)
+    assert {(other["name"], other["built"]) for other in others} >= {("busybox", "no"), ("code-interpreter", "no")}
     assert listed == {
         "name": "base",
         "language": "bash",
@@ -187,6 +147,14 @@ def test_built_templates_are_listed(data: Path) -> None:
         "built": "1970-01-01 00:00:00Z",
     }
     assert "base" in invoke("template", "list", data=data).output
+
+
+def test_a_build_shows_how_far_it_is_and_why_it_gave_up(data: Path) -> None:
+    with noted(data / "node" / "templates" / "base", lambda step, fraction: None) as progress:
+        progress("building base", 0.5)
+        assert "being built, 50 %" in invoke("template", "list", data=data).output
+    (data / "node" / "templates" / "base" / "failed").write_text("no more space\n")
+    assert "no: no more space" in invoke("template", "list", data=data).output
 
 
 # ---- doctor and up

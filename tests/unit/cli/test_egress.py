@@ -1,144 +1,141 @@
-"""`atoll egress`: what it asks for and what it shows, with an API that is scripted."""
+"""`atoll egress`: what it asks for and what it shows, with an API that is log."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import click
-import httpx
 import pytest
 from click.testing import CliRunner
 
-from atoll.cli import api, egress
-from atoll.cli.egress import Log, amount, cells, columns, destination, duration
+from atoll.cli import egress
+from atoll.cli.egress import cells, columns, destination, duration
 from atoll.cli.main import cli
+from atoll.cli.render import amount
+from atoll.sdk import EgressLog, NetworkError, NotFoundError, ServerError
+
+BOX = "a" * 20
+PATH = f"/v1/sandboxes/{BOX}"
 
 BASE = {"at": 1_700_000_000.4, "sandbox_id": "a" * 20, "verdict": "allowed", "rule": "default"}
 CONNECTION = {**BASE, "seq": 1, "kind": "connection", "protocol": "tcp", "address": "203.0.113.10", "port": 443,
               "bytes_out": 12, "bytes_in": 3400, "duration_s": 0.25}  # fmt: skip
 DENIED = {**CONNECTION, "seq": 2, "verdict": "denied", "rule": "blocklist: tcp/25", "port": 25}
-Params = dict[str, str]
 
 
-class Api:
-    """Answers pages of a log as the real one does; `asked` keeps the parameters."""
+class Log:
+    """A log that is read as the real one; `asked` keeps the parameters."""
 
-    def __init__(self, entries: list[dict[str, Any]]) -> None:
+    def __init__(self, api, entries: list[dict[str, Any]]) -> None:
         self.entries = entries
-        self.asked: list[Params] = []
-        self.path = ""
-        self.on_wait: Callable[[], None] = self._interrupt
+        self.asked: list[dict[str, str]] = []
+        api.on("GET", f"{PATH}/egress", self)
+        api.answers("GET", f"{PATH}/egress/totals", {"connections": 3, "bytes_in": 70, "by_rule": {"default": 3}})
+        self.run = api.run
 
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.path = request.url.path
-        if self.path.endswith("/totals"):
-            return httpx.Response(200, json={"connections": 3, "bytes_in": 70, "by_rule": {"default": 3}})
-        params = dict(request.url.params)
-        self.asked.append(params)
-        after, last = int(params["after"]), len(self.entries)
+    def __call__(self, asked) -> tuple[int, Any]:
+        self.asked.append(asked.query)
+        after, last = int(asked.query["after"]), len(self.entries)
         after = max(0, last + after) if after < 0 else after
-        found = [entry for entry in self.entries if entry["seq"] > after][: int(params["limit"])]
-        if not found and int(params["wait"]):
-            self.on_wait()
-        return httpx.Response(200, json={"entries": found, "cursor": found[-1]["seq"] if found else after})
+        found = [entry for entry in self.entries if entry["seq"] > after][: int(asked.query["limit"])]
+        return 200, {"entries": found, "cursor": found[-1]["seq"] if found else after}
 
-    @staticmethod
-    def _interrupt() -> None:
-        raise KeyboardInterrupt  # the person at the terminal
+    def shown(self, *words: str) -> list[str]:
+        return self.run("egress", BOX, *words).stdout.splitlines()
 
 
 @pytest.fixture
-def scripted(monkeypatch):
-    made = Api([CONNECTION, DENIED])
-    transport = httpx.MockTransport(made)
-    monkeypatch.setattr(egress, "open_api", lambda *_: api.client("http://atoll.test", "k", transport))
-    monkeypatch.setattr(egress, "PACE_S", 0)
-    return made
+def log(api) -> Log:
+    return Log(api, [CONNECTION, DENIED])
 
 
-def shown(*arguments: str) -> list[str]:
-    result = CliRunner().invoke(cli, ["egress", "a" * 20, *arguments], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output.splitlines()
-
-
-def test_there_is_no_heading_above_an_error(monkeypatch):
-    said = {"error": {"kind": "not_found", "message": "no such sandbox"}}
-    transport = httpx.MockTransport(lambda _: httpx.Response(404, json=said))
-    monkeypatch.setattr(egress, "open_api", lambda *_: api.client("http://atoll.test", "k", transport))
-    result = CliRunner().invoke(cli, ["egress", "nobody"])
+def test_there_is_no_heading_above_an_error(api):
+    with pytest.raises(NotFoundError):
+        api.run("egress", BOX)
+    result = CliRunner().invoke(cli, ["egress", BOX, "--url", api.url, "--key", "k"])
     assert result.exit_code
     assert result.stdout == ""
 
 
-def test_entries_are_lines_below_a_heading(scripted):
-    heading, first, second = shown()
+def test_entries_are_lines_below_a_heading(log):
+    heading, first, second = log.shown()
     assert heading.split() == ["TIME", "VERDICT", "WHAT", "DESTINATION", "OUT", "IN", "TOOK", "RULE"]
     assert first.split() == ["2023-11-14", "22:13:20Z", "allowed", "tcp", "203.0.113.10:443",
                              "12", "B", "3.4", "kB", "250", "ms", "default"]  # fmt: skip
     assert second.split()[2:4] == ["denied", "tcp"]
     assert second.endswith("blocklist: tcp/25")
-    assert scripted.path == f"/v1/sandboxes/{'a' * 20}/egress"
-    assert scripted.asked[0]["after"] == "-100"
+    assert log.asked[0]["after"] == "-100"
 
 
-def test_the_last_few_are_asked_for_from_the_end(scripted):
-    assert len(shown("--last", "1")) == 2
-    assert scripted.asked[0]["after"] == "-1"
+def test_the_last_few_are_asked_for_from_the_end(log):
+    assert len(log.shown("--last", "1")) == 2
+    assert log.asked[0]["after"] == "-1"
 
 
-def test_all_are_read_page_by_page(scripted, monkeypatch):
+def test_all_are_read_page_by_page(log, monkeypatch):
     monkeypatch.setattr(egress, "PAGE", 1)
-    assert len(shown("--last", "0")) == 3
-    assert [each["after"] for each in scripted.asked] == ["0", "1", "2"]
+    assert len(log.shown("--last", "0")) == 3
+    assert [each["after"] for each in log.asked] == ["0", "1", "2"]
 
 
-def test_refused_ones_are_counted_among_themselves(scripted):
-    scripted.entries = [{**DENIED, "seq": 1}, {**DENIED, "seq": 2, "port": 26}, {**CONNECTION, "seq": 3}]
-    assert [json.loads(line)["port"] for line in shown("--denied", "--last", "1", "--json")] == [26]
+def test_refused_ones_are_counted_among_themselves(log):
+    log.entries = [{**DENIED, "seq": 1}, {**DENIED, "seq": 2, "port": 26}, {**CONNECTION, "seq": 3}]
+    assert [json.loads(line)["port"] for line in log.shown("--denied", "--last", "1", "--json")] == [26]
 
 
-def test_json_is_an_entry_a_line(scripted):
-    assert [json.loads(line) for line in shown("--json")] == [CONNECTION, DENIED]
+def test_json_is_an_entry_a_line(log):
+    assert [json.loads(line) for line in log.shown("--json")] == [CONNECTION, DENIED]
 
 
-def test_following_goes_on_from_the_last_one_until_it_is_interrupted(scripted):
-    news = [{**CONNECTION, "seq": 3}]
+class Person:
+    """Who presses Ctrl-C when nothing is said any more."""
 
-    def arrive() -> None:
-        if not news:
-            raise KeyboardInterrupt
-        scripted.entries.append(news.pop())
+    def __init__(self, *pages: Any) -> None:
+        self.pages = list(pages)
+        self.asked: list[tuple[int, int, float]] = []
 
-    scripted.on_wait = arrive
-    lines = shown("--follow", "--json", "--last", "1")
-    assert [json.loads(line)["seq"] for line in lines] == [2, 3]
-    assert scripted.asked[-1] == {"after": "3", "limit": "1000", "wait": "25"}
+    def get_egress_log(self, after: int = 0, limit: int = 100, wait: float = 0) -> EgressLog:
+        self.asked.append((after, limit, wait))
+        page = self.pages.pop(0) if self.pages else KeyboardInterrupt()
+        if isinstance(page, BaseException):
+            raise page
+        return EgressLog(page, page[-1]["seq"] if page else after)
+
+
+def test_following_goes_on_from_the_last_one_and_waits(monkeypatch):
+    monkeypatch.setattr(egress, "PACE_S", 0)
+    place = Person([CONNECTION], [], [{**CONNECTION, "seq": 2}], [], [{**CONNECTION, "seq": 3}])
+    log = egress.Log(place, denied=False)
+    assert [each["seq"] for each in log.last(0)] == [1]
+    following = log.following()
+    assert [next(following)["seq"], next(following)["seq"]] == [2, 3]
+    with pytest.raises(KeyboardInterrupt):
+        next(following)
+    assert place.asked[2:] == [(1, 1000, 25), (2, 1000, 25), (2, 1000, 25), (3, 1000, 25)]
 
 
 def test_following_waits_while_atoll_is_away(monkeypatch, capsys):
     monkeypatch.setattr(egress, "PACE_S", 0)
-    answers = iter([503, 503, 200])
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        status = next(answers)
-        content = {"entries": [CONNECTION], "cursor": 1} if status == 200 else {"message": "no node"}
-        return httpx.Response(status, json=content)
-
-    log = Log(api.client("http://atoll.test", "k", httpx.MockTransport(answer)), "/x", denied=False)
-    assert next(log.following()) == CONNECTION
+    place = Person(ServerError("no node"), NetworkError("nobody there"), [CONNECTION])
+    assert next(egress.Log(place, denied=False).following()) == CONNECTION
     assert capsys.readouterr().err.count("trying again") == 1
 
 
-def test_totals_are_a_list_of_figures(scripted):
-    assert [line.split() for line in shown("--totals")] == [
+def test_what_a_server_says_while_following_cannot_reach_the_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(egress, "PACE_S", 0)
+    place = Person(ServerError("\x1b]0;a title\x07no\x9b31m node"), [CONNECTION])
+    next(egress.Log(place, denied=False).following())
+    assert capsys.readouterr().err.strip().isprintable()
+
+
+def test_totals_are_a_list_of_figures(log):
+    assert [line.split() for line in log.shown("--totals")] == [
         ["3", "connections"],
         ["70", "bytes", "in"],
         ["3", "default"],
     ]
-    assert json.loads("\n".join(shown("--totals", "--json")))["by_rule"] == {"default": 3}
+    assert json.loads("\n".join(log.shown("--totals", "--json")))["by_rule"] == {"default": 3}
 
 
 def test_the_verdict_has_a_colour():
@@ -175,3 +172,8 @@ def test_amounts(number, text):
 @pytest.mark.parametrize(("seconds", "text"), [(0.004, "4 ms"), (1.25, "1.2 s"), (61, "1 m 1 s"), (7260, "2 h 1 m")])
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+def test_questions_are_shown_by_the_name_of_their_protocol():
+    asked = {**CONNECTION, "kind": "question", "name": "example.com", "detail": "A NOERROR"}
+    assert cells(asked)[2:4] == ("dns", "example.com A NOERROR")

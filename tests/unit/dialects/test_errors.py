@@ -10,7 +10,7 @@ from atoll.dialects.hopx import render
 def test_every_kind_has_a_cell_in_every_dialect(kind: ErrorKind, dialect: Dialect):
     found = cell(kind, dialect)
     assert 400 <= found.status < 600
-    assert found.code == found.code.upper()
+    assert found.code == (found.code.upper() if dialect is Dialect.HOPX else found.code.lower())
 
 
 def test_the_table_has_no_row_that_nobody_raises():

@@ -242,7 +242,7 @@ async def test_a_sandbox_is_listed_as_creating_before_its_place_exists(client: C
     assert (await client.get(f"/v1/sandboxes/{listed['id']}")).json()["status"] == "creating"
     refused = await client.post(f"/v1/sandboxes/{listed['id']}/pause")
     assert refused.status_code == 409
-    assert refused.json()["error"]["details"] == {"state": "creating"}
+    assert refused.json()["error"]["details"] == {"state": "creating", "event": "pause"}
     assert plane.node.sandboxes == {}
     gate.set()
     assert (await making).json()["id"] == listed["id"]

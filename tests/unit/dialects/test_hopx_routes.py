@@ -72,6 +72,8 @@ async def test_the_created_sandbox_has_every_field_in_the_type_clients_insist_on
         "resources": {"vcpu": 2, "memory_mb": 2048, "disk_mb": 10240},
         "internet_access": True,
         "network": {},
+        "metadata": {},
+        "secrets": {},
         "live_mode": True,
         "timeout_seconds": 600,
         "expires_at": (born + timedelta(seconds=600)).isoformat(timespec="microseconds"),
@@ -355,7 +357,7 @@ async def test_an_empty_body_under_a_json_content_type_is_no_error(client: Clien
         ("GET", "/"),
         ("GET", "/v1"),
         ("GET", "/v1/nothing"),
-        ("GET", "/docs"),
+        ("GET", "/redoc"),
         ("POST", "/v1/sandboxes/x/explode"),
         ("GET", "/v1/sandboxes/"),
         ("GET", "/v1/sandboxes/%2e%2e"),
@@ -365,6 +367,10 @@ async def test_an_empty_body_under_a_json_content_type_is_no_error(client: Clien
 )
 async def test_unknown_routes_are_json_404_and_never_redirect(client: Client, method: str, path: str):
     check_error(await client.request(method, path), 404, "RESOURCE_NOT_FOUND")
+
+
+async def test_head_is_for_none_of_its_routes(client: Client):
+    assert (await client.head("/v1/sandboxes")).status_code == 405
 
 
 async def test_a_wrong_method_is_json_405(client: Client):

@@ -322,7 +322,7 @@ async def test_a_client_that_leaves_during_create_leaves_no_sandbox(served: Serv
         with contextlib.suppress(asyncio.CancelledError):
             await asking
     loop.call_soon_threadsafe(_release, node, gate)
-    destroyed = ("destroy", node.calls[-1][1])
+    destroyed = ("destroy", next(name for call, name in reversed(node.calls) if call == "create"))
     async with asyncio.timeout(10):
         while destroyed not in node.calls:  # noqa: ASYNC110
             await asyncio.sleep(0)

@@ -127,12 +127,16 @@ class ScriptedServer(Peer):
         self.routes: dict[str, dict[str, Any]] = {}
         self.streamed: list[asyncio.Queue[dict[str, Any] | None]] = []
         self.activity: asyncio.Queue[list[dict[str, Any]]] = asyncio.Queue()
+        self.route_asked, self.tells_routes = asyncio.Event(), asyncio.Event()
+        self.tells_routes.set()
         self.on("GET", "/internal/routes", self._stream)
         self.on("POST", "/internal/authenticate", self._authenticate)
         self.on("POST", "/internal/activity", self._activity)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path.startswith("/internal/routes/"):
+            self.route_asked.set()
+            await self.tells_routes.wait()
             return self._route(request.path.rpartition("/")[2])
         return await super().handle(request)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import resource
 
+from atoll.edge import body
 from atoll.edge.gate.crowd import MAX_CLIENTS, Crowd, capacity
-from atoll.edge.hopx import call
 
 
 class Transport:
@@ -62,7 +62,7 @@ def test_idle_ones_make_room_and_without_them_the_newcomer_goes():
 
 
 async def test_bodies_that_are_read_into_memory_share_a_bound(client, agent, monkeypatch):
-    monkeypatch.setattr(call, "MAX_BODIES", 1_000_000)
+    monkeypatch.setattr(body, "MAX_HELD", 1_000_000)
     agent.answers("PUT", "/files", {})
     held = asyncio.Event()
 
@@ -73,13 +73,13 @@ async def test_bodies_that_are_read_into_memory_share_a_bound(client, agent, mon
 
     first = asyncio.create_task(client.call("POST", "/files/write", data=stalled()))
     async with asyncio.timeout(10):
-        while call._BODIES.held < 900_000:  # noqa: ASYNC110 - nobody says when
+        while body._All.held < 900_000:  # noqa: ASYNC110 - nobody says when
             await asyncio.sleep(0)
     status, said = await client.call("POST", "/files/write", json={"path": "/b", "content": "y" * 200_000})
     assert (status, said["code"]) == (429, "TOO_MANY_REQUESTS")
     held.set()
     await first
-    assert call._BODIES.held == 0
+    assert body._All.held == 0
     status, _ = await client.call("POST", "/files/write", json={"path": "/b", "content": "y" * 200_000})
     assert status != 429
 

@@ -27,6 +27,7 @@ from h2.events import (
 from h2.settings import SettingCodes
 
 from atoll.agent import ports
+from atoll.core.access import access_token
 from atoll.core.settings import EdgeSettings, TlsFiles
 from atoll.edge import main
 from atoll.edge.certificates import Files, ensure
@@ -176,6 +177,17 @@ async def web(port, files, kit, program) -> AsyncIterator[httpx.AsyncClient]:
         http2=True, verify=trusting, base_url=f"https://localhost:{port}", headers=headers, timeout=20
     ) as client:
         yield client
+
+
+async def test_a_control_plane_answer_without_a_body_is_not_relayed_before_the_table_knows(web, kit, server):
+    """Its head is the whole answer: the client goes on with that, and nobody listens to the handler any more."""
+    server.sends("POST", f"/v1/sandboxes/{kit.SANDBOX}/pause", b"", 204)
+    server.tells_routes.clear()
+    call = asyncio.create_task(web.post(f"/v1/sandboxes/{kit.SANDBOX}/pause", headers={"Host": DOMAIN}))
+    await server.route_asked.wait()
+    assert not (await asyncio.wait({call}, timeout=0.2))[0]
+    server.tells_routes.set()
+    assert (await call).status_code == 204
 
 
 async def test_a_program_of_http_1_is_reached_and_sees_no_credential(web, program, kit):
@@ -837,6 +849,28 @@ async def test_a_call_that_its_client_takes_back_is_taken_back_inside(hand, grpc
     await hand.send()
     await until(lambda: any(isinstance(event, StreamReset) for event in grpc_server.seen))
     assert open_inside(gates) == 0
+
+
+async def test_an_execution_that_its_client_takes_back_is_taken_back_inside(hand, gates, server, agent, kit):
+    """Its connection goes on, so nothing else says that nobody listens."""
+    agent.streams("POST", "/contexts/default-python/execute", kit.frame({"type": "start"}), asyncio.Event())
+    server.publish(kit.route(kit.SANDBOX, agent.socket, incarnation=2))
+    await until(lambda: gates[0]._finder.routes.table.get(kit.SANDBOX).socket == str(agent.socket))
+    body, token = b'{"code": "1"}', access_token(bytes.fromhex(kit.KEY), kit.SANDBOX).encode()
+    asked = {
+        b":method": b"POST",
+        b":scheme": b"https",
+        b":authority": f"49999-{kit.SANDBOX}.{DOMAIN}".encode(),
+        b":path": b"/execute",
+        b"x-access-token": token,
+    }
+    number = hand.ask(list(asked.items()), end=False)
+    hand.conn.send_data(number, body, end_stream=True)
+    await hand.send()
+    await hand.events(DataReceived)
+    hand.conn.reset_stream(number, 8)
+    await hand.send()
+    await asyncio.wait_for(agent.left.wait(), 5)
 
 
 async def test_a_server_that_shuts_down_ends_its_calls_well(hand, grpc_server, kit):

@@ -16,6 +16,7 @@ from aiohttp import web
 from atoll.agent.handlers import ports as handlers
 from atoll.agent.http_server import Counters, Request
 from atoll.agent.http_server import listen as agent_listen
+from atoll.core.access import access_token
 from atoll.core.settings import EdgeSettings
 from atoll.edge.gate import fields
 from atoll.edge.gate import gate as ingress
@@ -217,7 +218,7 @@ async def test_the_agents_port_is_its_surface(visitor, kit, inside):
 
 
 async def test_a_name_below_the_domain_is_never_the_control_plane(visitor, server, inside):
-    for host in (f"api.{DOMAIN}", f"8000-short.{DOMAIN}", f"a.b.c.{DOMAIN}"):
+    for host in (f"cpi.{DOMAIN}", f"8000-short.{DOMAIN}", f"a.b.c.{DOMAIN}"):
         async with visitor.session.get(f"{visitor.origin}/v1/sandboxes", headers={"Host": host}) as response:
             assert response.status == 404
     assert not server.asked("GET", "/v1/sandboxes")
@@ -286,6 +287,21 @@ async def test_what_is_the_programs_own_is_left_alone(visitor, kit):
     headers = {"Authorization": f"Bearer {kit.token_for(kit.SANDBOX)}", "X-API-Key": "the-apps"}
     async with visitor.session.get(visitor.origin + visitor.base + "/", headers=headers) as response:
         assert ["X-API-Key", "the-apps"] in (await response.json())["headers"]
+
+
+async def test_an_access_token_of_ours_opens_no_port_and_is_not_seen_inside(visitor, inside, kit):
+    for sandbox_id in (kit.SANDBOX, kit.OTHER):
+        token = access_token(bytes.fromhex(kit.KEY), sandbox_id)
+        async with visitor.get("/", headers={"X-Access-Token": token}) as response:
+            assert response.status == 200
+            assert token not in await response.text()
+    seen = len(inside.seen)
+    headers = {"X-Access-Token": access_token(bytes.fromhex(kit.KEY), kit.SANDBOX)}
+    async with visitor.session.get(visitor.origin + visitor.base + "/", headers=headers) as response:
+        assert response.status == 401
+    assert len(inside.seen) == seen
+    async with visitor.get("/", headers={"X-Access-Token": "the-programs"}) as response:
+        assert ["X-Access-Token", "the-programs"] in (await response.json())["headers"]
 
 
 async def test_a_token_for_another_sandbox_does_not_get_in_beside_a_good_key(visitor, kit):

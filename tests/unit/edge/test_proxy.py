@@ -95,6 +95,31 @@ async def test_without_a_server_the_answer_is_503_in_the_control_planes_form(pla
     assert body["error"]["code"] == body["code"] == "SERVICE_UNAVAILABLE"
 
 
+async def test_without_a_server_e2bs_clients_are_told_to_come_back(places) -> None:
+    from atoll.core.settings import EdgeSettings
+    from atoll.edge.main import serving
+
+    async with (
+        serving(EdgeSettings(places, "127.0.0.1", 0)) as edge,
+        aiohttp.ClientSession() as session,
+        session.post(f"http://127.0.0.1:{edge.port}/v2/sandboxes", json={}) as answer,
+    ):
+        assert (answer.status, answer.headers["Should-Retry"]) == (503, "true")
+        body = await answer.json()
+    assert body == {"code": 503, "message": "the control plane does not answer; try again"}
+
+
+async def test_what_may_have_been_done_is_not_to_be_repeated(server, session, origin) -> None:
+    async def cut(seen: Any) -> web.StreamResponse:
+        seen.live.transport.abort()
+        raise ConnectionResetError
+
+    server.on("POST", "/v2/sandboxes", cut)
+    async with session.post(f"{origin}/v2/sandboxes", json={}) as answer:
+        assert (answer.status, answer.headers["Should-Retry"]) == (503, "false")
+    assert len(server.asked("POST", "/v2/sandboxes")) == 1
+
+
 async def test_root_is_json_or_a_page(session, origin) -> None:
     async with session.get(f"{origin}/") as answer:
         assert (await answer.json())["name"] == "atoll"

@@ -7,10 +7,13 @@ from atoll.edge.routing import (
     ControlPlane,
     Landing,
     Names,
+    Naming,
     NoSuchPort,
     NoSuchSandbox,
     Port,
+    Reference,
     Target,
+    TokenPort,
     TokenSocket,
     Unknown,
     WebHost,
@@ -23,6 +26,11 @@ ID = "a1" * 10
 CASES: list[tuple[str, Target]] = [
     ("/", Landing()),
     ("/health", ControlPlane()),
+    ("/docs", ControlPlane()),
+    ("/docs/", Unknown()),
+    ("/docs/agent", Reference(is_page=True)),
+    ("/v1/agent.openapi.json", Reference(is_page=False)),
+    ("/v1/openapi.json", ControlPlane()),
     ("/health/", Unknown()),
     ("/v1/sandboxes", ControlPlane()),
     ("/v1/", ControlPlane()),
@@ -116,7 +124,7 @@ HOSTS: list[tuple[str, str, Target]] = [
     (f"8000--{ID}.d.test", "/", NoSuchSandbox(f"8000--{ID}")),
     (f"8000-{ID}.d.test", "*", Unknown()),
     (f"8000-{ID}.d.test", "http://d.test/v1/", Unknown()),
-    ("api.d.test", "/v1/sandboxes", NoSuchSandbox("api")),
+    ("cpi.d.test", "/v1/sandboxes", NoSuchSandbox("cpi")),
     ("eu.d.test", "/v1/sandboxes", NoSuchSandbox("eu")),
     (".d.test", "/v1/sandboxes", NoSuchSandbox("")),
     ("d.test", "/v1/sandboxes", ControlPlane()),
@@ -126,6 +134,34 @@ HOSTS: list[tuple[str, str, Target]] = [
     ("127.0.0.1:8080", f"/s/{ID}/80/", Port(ID, 80, "/", f"/s/{ID}/80")),
     ("", "/health", ControlPlane()),
 ]
+
+
+E2B_CONTROL = ControlPlane(e2b=True)
+NAMED_BY_MISTAKE = Naming(ID, "49983", api_key=True)
+E2B_CALLS: list[tuple[str, str, Naming, Target]] = [
+    ("api.d.test", "/v2/sandboxes", Naming(), E2B_CONTROL),
+    ("api.d.test:8443", "/health", Naming(), ControlPlane()),
+    ("d.test", "/sandboxes", Naming(), E2B_CONTROL),
+    ("127.0.0.1:8080", f"/sandboxes/{ID}/timeout", Naming(api_key=True), E2B_CONTROL),
+    ("sandbox.d.test", "/templates/aliases/a%2Fb", Naming(), E2B_CONTROL),
+    ("d.test", "/templates/aliases/..%2F..%2Finternal", Naming(), Unknown()),
+    ("d.test", f"/sandboxes/{ID}/../../internal/routes", Naming(), Unknown()),
+    ("d.test", f"/sandboxes/{ID}/connect", NAMED_BY_MISTAKE, E2B_CONTROL),
+    ("d.test", "/sandboxes", Naming(ID, "80", True, access_token=True), Port(ID, 80, "/sandboxes", shared=True)),
+    ("d.test", "/volumes", Naming(ID, "3000"), Port(ID, 3000, "/volumes", shared=True)),
+    ("d.test", "/v2/x", Naming(access_token=True), TokenPort("/v2/x")),
+    (f"3000-{ID}.d.test", "/sandboxes", Naming(api_key=True), Port(ID, 3000, "/sandboxes")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("host", "path", "named", "target"), E2B_CALLS)
+def test_e2bs_calls_go_where_the_table_says(host: str, path: str, named: Naming, target: Target) -> None:
+    assert classify(host, path, NAMED, named) == target
+
+
+def test_a_timeout_of_e2b_may_end_a_sandbox_and_ours_may_not() -> None:
+    assert changed_sandbox("POST", f"/sandboxes/{ID}/timeout") == ID
+    assert changed_sandbox("PUT", f"/v1/sandboxes/{ID}/timeout") is None
 
 
 @pytest.mark.parametrize(("host", "path", "target"), HOSTS)

@@ -232,6 +232,15 @@ async def test_watch_reports_changes_until_the_client_leaves(client, agent, kit)
     assert agent.seen[0].query == {"path": "/workspace", "recursive": "1"}
 
 
+async def test_watch_says_when_it_is_ready_to_who_asks(client, agent, kit) -> None:
+    event = {"type": "event", "path": "/workspace/a", "event": "created", "from": None, "is_directory": False}
+    agent.streams("GET", "/files/watch", kit.frame({"type": "ready"}), kit.frame(event), asyncio.Event())
+    async with client.ws("/files/watch") as ws:
+        await ws.send_json({"action": "watch", "path": "/workspace", "ready": True})
+        said = [(await ws.receive_json())["type"] for _ in range(2)]
+    assert said == ["ready", "change"]
+
+
 async def test_watch_of_nothing_is_told(client, agent) -> None:
     agent.refuses("GET", "/files/watch", "not_found", 404)
     async with client.ws("/files/watch") as ws:

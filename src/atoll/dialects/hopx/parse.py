@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
+from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -36,6 +37,10 @@ class CreateBody(BaseModel):
     network: dict[str, Any] | None = None  # Any: JSON values
     """Not HopX's: `core.policy.parse` and, for what comes in, `core.ingress.parse`."""
     env_vars: dict[str, str] | None = None
+    metadata: dict[str, str] | None = None
+    """Not HopX's: words of the caller's own, to find the sandbox by."""
+    secrets: dict[str, str] | None = None
+    """Not HopX's: variables that are to stand for secrets, and the names of these."""
     inbound_auth: str | None = None
     """Not HopX's: "token" or "public"."""
     web_port: int | None = None
@@ -94,6 +99,8 @@ def create_order(raw: bytes) -> CreateOrder:
         inbound_auth=_inbound_auth(given.inbound_auth),
         ingress=ingress.parse({**fields, "web_port": given.web_port, "auto_resume": given.auto_resume}),
         size=_size(given),
+        metadata=given.metadata or {},
+        secrets=given.secrets or {},
     )
 
 
@@ -165,6 +172,20 @@ def limit(query: Mapping[str, str]) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
         raise InvalidInput("limit must be a whole number above 0", field="limit")
     return int(text)
+
+
+def metadata(given: Sequence[str]) -> dict[str, str]:
+    """What a list is filtered by: each text is pairs in the form of a query (`user=ann&app=x`), all of which count."""
+    pairs: dict[str, str] = {}
+    for text in given:
+        try:
+            found = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict") if text else []
+        except ValueError:
+            raise InvalidInput("metadata is NAME=VALUE, url-encoded, joined by &", field="metadata") from None
+        for name, value in found:
+            if pairs.setdefault(name, value) != value:
+                raise InvalidInput(f"metadata asks for two values of {name[:64]!r}", field="metadata")
+    return pairs
 
 
 def status(query: Mapping[str, str]) -> State | None:

@@ -81,6 +81,8 @@ def sandbox(found: Sandbox, expires_at: float | None, addresses: Addresses) -> J
         },
         "internet_access": found.internet_access,
         "network": {**without_secrets(found.network), **ingress.given_form(found.ingress)},
+        "metadata": found.metadata,
+        "secrets": {each.variable: each.secret for each in found.secrets},
         "live_mode": True,
         "timeout_seconds": found.timeout_s,
         "expires_at": timestamp(expires_at),

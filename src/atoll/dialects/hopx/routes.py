@@ -51,7 +51,12 @@ async def create_sandbox(request: Request) -> Response:
 async def list_sandboxes(request: Request) -> Response:
     by, query = await caller(request), request.query_params
     found = await services(request).sandboxes.list(
-        by, parse.status(query), query.get("region") or None, query.get("cursor") or None, parse.limit(query)
+        by,
+        parse.status(query),
+        query.get("region") or None,
+        query.get("cursor") or None,
+        parse.limit(query),
+        metadata=parse.metadata(query.getlist("metadata")),
     )
     items = [_view(request, sandbox) for sandbox in found.sandboxes]
     return answer({**render.page(found, items), "request_id": request_id(request)})

@@ -89,6 +89,7 @@ class Client(asyncio.Protocol):
         self.gate = gate
         self.source = b"unknown"
         self.scheme = b"http"
+        self.inside: tuple[str, int] | None = None
         self.transport: asyncio.Transport
         self.request: Request | None = None
         """The one that is dealt with."""
@@ -429,7 +430,10 @@ class Client(asyncio.Protocol):
         if handler is None:
             handler = self._handler = self.gate.surfaces()
             handler.on_answered = self._surface_answered
-            handler.connection_made(InnerTransport(self.transport, self.source, self._surface_closes, self.inward_full))
+            inner = InnerTransport(
+                self.transport, self.source, self._surface_closes, self.inward_full, self._surface_writes
+            )
+            handler.connection_made(inner)
         handler.target = target
         self._at_surface = True
         body = request.body()
@@ -453,6 +457,9 @@ class Client(asyncio.Protocol):
     def _not_drained(self, request: Request | None) -> None:
         if self._draining and self.request is request:
             self.transport.abort()
+
+    def _surface_writes(self) -> None:
+        self.moved_at = time.monotonic()
 
     def _surface_closes(self) -> None:
         handler, self._handler = self._handler, None

@@ -157,6 +157,8 @@ class Caller(Protocol):
     scheme: bytes
     multiplexes: bool
     """It speaks HTTP/2."""
+    inside: tuple[str, int] | None
+    """A program in this sandbox, at this port of ours in there."""
     deciding: asyncio.Task[None] | None
     """What finds out where its request goes; ended when it leaves."""
 

@@ -12,6 +12,7 @@ import time
 from typing import Protocol
 
 from atoll.core.errors import AtollError, Conflict
+from atoll.edge import routing
 from atoll.edge.access_log import AccessLog, Line
 from atoll.edge.activity import Activity
 from atoll.edge.agent_link import AgentError, AgentLink, AgentRefused
@@ -24,14 +25,12 @@ from atoll.edge.hopx.errors import FROM_CORE, Kind, SurfaceError, sandbox_not_fo
 from atoll.edge.pages import Failure, PortError, Reader, refusal
 from atoll.edge.routes import Route, RouteState
 from atoll.edge.routing import (
-    E2B_AGENT_PORT,
     AgentSurface,
     BadNaming,
     Names,
     NoSuchPort,
     NoSuchSandbox,
     Port,
-    TokenPort,
     WebHost,
     classify,
 )
@@ -49,8 +48,6 @@ log = logging.getLogger("atoll.edge")
 
 HOPX = "hopx"
 WEB_PORT = 8000
-E2B_PORTS = frozenset((E2B_AGENT_PORT, 49999))
-"""Only E2B's clients and Novita's ask for them."""
 LISTENING_FOR_S = 1.0
 """How long an answer to "who listens?" is used."""
 MAX_PORTS = 256
@@ -101,15 +98,16 @@ class Gate:
     def _dispatch(self, asked: Asked) -> None:
         request, noted = asked.request, asked.noted
         path = request.target.partition(b"?")[0].decode("latin-1")
-        target = classify(request.host.decode("latin-1"), path, self._names, noted.naming)
+        inside = asked.caller.inside
+        if inside is None:
+            target = classify(request.host.decode("latin-1"), path, self._names, noted.naming)
+        else:
+            target = routing.inside(*inside, path)
         match target:
             case Port(sandbox_id=sandbox_id, port=port, path=inner, mount=mount, shared=shared):
                 self._enter(asked, Visit(request, sandbox_id, port, inner.encode("latin-1"), mount, shared))
             case WebHost(sandbox_id=sandbox_id, path=inner):
                 self._web_host(asked, sandbox_id, inner)
-            case TokenPort():
-                sandbox_id = self._auth.subject_of(noted.said.get("access_token", ""))
-                self._enter(asked, Visit(request, sandbox_id, E2B_AGENT_PORT, path.encode("latin-1"), shared=True))
             case NoSuchSandbox(sandbox_id=sandbox_id):
                 raise sandbox_not_found(sandbox_id)
             case NoSuchPort(text=text):
@@ -151,7 +149,7 @@ class Gate:
         request, noted = visit.request, asked.noted
         visit.grpc = asked.caller.multiplexes and is_grpc(request.fields)
         asked.port = visit.port
-        asked.sandbox_id, asked.e2b = visit.sandbox_id, noted.names_sandbox or visit.port in E2B_PORTS
+        asked.sandbox_id, asked.e2b = visit.sandbox_id, noted.names_sandbox
         if request.method in REFUSED_METHODS:
             raise PortError(Failure.METHOD, f"{request.method.decode()} is not allowed here")
         if noted.doubled:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 class Stream:
     takes_chunks = False
     multiplexes = True
+    inside: tuple[str, int] | None = None
 
     def __init__(self, client: H2Client, number: int, ended: bool) -> None:
         self.client = client

@@ -72,6 +72,7 @@ class Noted:
             authorization=said.get("authorization", ""),
             cookie=cookie,
             traffic=said.get("traffic", ""),
+            access=said.get("access_token", ""),
         )
 
 

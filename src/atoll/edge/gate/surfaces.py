@@ -26,12 +26,14 @@ class InnerTransport(asyncio.Transport):
         source: bytes,
         on_close: Callable[[], None],
         on_full: Callable[[bool], None],
+        on_write: Callable[[], None],
     ) -> None:
         super().__init__()
         self._outer = outer
         self._source = source.decode("latin-1")
         self._on_close = on_close
         self._on_full = on_full
+        self._on_write = on_write
         self._closed = False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:  # Any: as asyncio has it
@@ -41,6 +43,7 @@ class InnerTransport(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         if not self._closed:
+            self._on_write()
             self._outer.write(data)
 
     def writelines(self, list_of_data: Any) -> None:

@@ -14,8 +14,10 @@ from urllib.parse import unquote, unquote_plus
 from aiohttp import web
 
 from atoll.edge.agent_link import AgentLink
+from atoll.edge.body import TooLarge, TooManyBodies, read_whole
 from atoll.edge.exchange import Exchange
 from atoll.edge.routes import Route
+from atoll.wire import json_in
 
 from .errors import Kind, SurfaceError
 
@@ -23,19 +25,10 @@ if TYPE_CHECKING:
     from .webhooks import Webhooks
 
 MAX_JSON_BODY = 64 * 1024 * 1024  # larger files are uploaded as multipart, which is streamed
-MAX_BODIES = 512 * 1024 * 1024
-"""Of all requests that are being read, together."""
 MAX_TIMEOUT_S = 24 * 3600.0
 MAX_PATH = 4096  # PATH_MAX
 
 Object = dict[str, Any]  # Any: JSON
-
-
-class _Bodies:
-    held = 0
-
-
-_BODIES = _Bodies()
 
 
 @dataclass(slots=True)
@@ -60,8 +53,8 @@ class Call:
         if not raw.strip():
             return {}
         try:
-            value = json.loads(raw)
-        except (ValueError, RecursionError) as error:
+            value = json_in.load(raw)
+        except ValueError as error:
             raise SurfaceError(Kind.INVALID_JSON, "The request body is not valid JSON") from error
         if not isinstance(value, dict):
             raise SurfaceError(Kind.INVALID_JSON, "The request body must be a JSON object")
@@ -70,22 +63,12 @@ class Call:
     async def raw(self, limit: int = MAX_JSON_BODY) -> bytes:
         if self.request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise SurfaceError(Kind.INVALID_REQUEST, "Compressed request bodies are not supported")
-        if (self.request.content_length or 0) > limit:
-            raise _too_large(limit)
-        body = bytearray()
         try:
-            async for chunk in self.request.content.iter_any():
-                body += chunk
-                _BODIES.held += len(chunk)
-                if len(body) > limit:
-                    raise _too_large(limit)
-                if _BODIES.held > MAX_BODIES:
-                    raise SurfaceError(
-                        Kind.TOO_MANY, "Too many large requests at once; try again", retry_after_seconds=1
-                    )
-            return bytes(body)
-        finally:
-            _BODIES.held -= len(body)
+            return await read_whole(self.request, limit)
+        except TooLarge as error:
+            raise _too_large(limit) from error
+        except TooManyBodies as error:
+            raise _too_many() from error
 
     def path(self, otherwise: str | None = None) -> str:
         given = path_argument(self.request.rel_url.raw_query_string)

@@ -87,6 +87,7 @@ FROM_AGENT: dict[str, Kind] = {
     "invalid": Kind.INVALID_REQUEST,
     "permission": Kind.PATH_NOT_ALLOWED,
     "not_found": Kind.FILE_NOT_FOUND,
+    "no_user": Kind.INVALID_REQUEST,
     "exists": Kind.FILE_EXISTS,
     "not_a_directory": Kind.INVALID_PATH,
     "is_a_directory": Kind.INVALID_PATH,

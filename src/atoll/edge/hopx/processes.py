@@ -101,11 +101,16 @@ async def list_system(call: Call) -> web.StreamResponse:
     for process in found:
         pid = whole(process.get("pid"))
         record = background.pop(pid, None)
-        ours = {} if record is None else render_process(record, now)
+        ours = {} if record is None else _rendered(record, now)
         started = {"started_at": timestamp_or_none(process.get("started_at"))}
         shown.append({**ours, **process, **started, "process_id": ours.get("process_id") or str(pid)})
-    shown += [render_process(record, now) for record in background.values()]
+    shown += [_rendered(record, now) for record in background.values()]
     return answer({"processes": shown, "count": len(shown), "timestamp": timestamp(now)})
+
+
+def _rendered(record: Object, now: float) -> Object:
+    """`terminal`: `/processes/connect` can attach to it and size it."""
+    return {**render_process(record, now), "terminal": record.get("pty") is True}
 
 
 async def kill(call: Call) -> web.StreamResponse:

@@ -308,12 +308,15 @@ async def watch(call: Call, socket: Socket) -> None:
     except AgentRefused as refused:
         raise from_agent(refused, call.route.id, path=path) from refused
     async with stream:
-        await either(_show_changes(socket, stream), socket.until_left())
+        await either(_show_changes(socket, stream, request.get("ready") is True), socket.until_left())
 
 
-async def _show_changes(socket: Socket, stream: Answer) -> None:
+async def _show_changes(socket: Socket, stream: Answer, says_ready: bool) -> None:
+    """`says_ready`: only where it was asked for, since HopX's clients take each message for a change."""
     async for frame in stream.frames():
-        if frame.type == "overflow":
+        if frame.type == "ready" and says_ready:
+            await socket.send({"type": "ready", "timestamp": timestamp()})
+        elif frame.type == "overflow":
             await socket.send(
                 {"type": "overflow", "message": "Too many directories to watch", "timestamp": timestamp()}
             )

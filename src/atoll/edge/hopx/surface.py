@@ -6,7 +6,7 @@ import time
 
 from aiohttp import web
 
-from . import cache, environment, execution, files, metrics_stream, processes, sockets, system
+from . import attach, cache, environment, execution, files, metrics_stream, processes, sockets, system
 from .call import Call, Handler
 from .errors import Kind, SurfaceError
 
@@ -22,6 +22,7 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/metrics/stream": {"GET": metrics_stream.serve},
     "/processes": {"GET": processes.list_system},
     "/processes/*/kill": {"POST": processes.kill},
+    "/processes/connect": {"GET": sockets.websocket(attach.connect)},
     "/jupyter/sessions": {"GET": system.jupyter_sessions},
     "/cache": {"GET": cache.show},
     "/cache/stats": {"GET": cache.show},

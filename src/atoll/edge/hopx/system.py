@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Collection
 
 from aiohttp import web
 
 from atoll.edge.agent_link import AgentLink
-from atoll.edge.cpu_usage import WAIT_S
+from atoll.edge.figures import read
 from atoll.edge.frames_in import mapping, number, objects, text, texts, whole
 
 from . import cache
@@ -162,16 +161,8 @@ async def metrics(call: Call) -> web.StreamResponse:
 
 
 async def figures(agent: AgentLink) -> Object:
-    stats, share = await _read(agent)
-    if share is None:
-        await asyncio.sleep(WAIT_S)
-        stats, share = await _read(agent)
-    return render_metrics(stats, agent, share or 0.0)
-
-
-async def _read(agent: AgentLink) -> tuple[Object, float | None]:
-    stats = await agent.call("GET", "/stats")
-    return stats, agent.cpu_usage.add(time.monotonic(), number(stats.get("cpu_seconds")))
+    stats, share = await read(agent)
+    return render_metrics(stats, agent, share)
 
 
 def percent(part: float, whole_: float) -> float:
