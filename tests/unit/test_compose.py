@@ -206,3 +206,8 @@ def test_an_egress_setting_that_cannot_be_is_refused_naming_flag_and_text(flag: 
 
 def test_without_a_rate_there_need_be_no_burst() -> None:
     assert compose.read_config({"egress_rate": "0", "egress_burst": "0"}, {}).egress.rate == 0
+
+
+def test_no_template_at_all_may_be_built_beside() -> None:
+    assert compose.read_config({}, {}).background_templates == ("code-interpreter-v1",)
+    assert compose.read_config({"background_templates": ""}, {}).background_templates == ()

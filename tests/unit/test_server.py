@@ -16,7 +16,8 @@ from atoll.edge.server_link import ServerLink
 from atoll.edge.tokens import TokenVerifier
 from atoll.listening import wait_listening
 from atoll.rpc import serve
-from atoll.server import run
+from atoll.server import MAX_HELD, OneWrite
+from atoll.server import serve as serve_api
 from atoll.testing.node import FakeNode
 
 
@@ -30,7 +31,7 @@ def settings(tmp_path: Path) -> ServerSettings:
 
 @asynccontextmanager
 async def serving(settings: ServerSettings) -> AsyncIterator[None]:
-    task = asyncio.create_task(run(settings))
+    task = asyncio.create_task(serve_api(settings))
     await wait_listening(settings.places.server_socket, 20)
     try:
         yield
@@ -135,3 +136,46 @@ async def test_without_a_node_the_server_serves_and_says_so(settings: ServerSett
         assert (await client.get("/health")).json()["ready"] is False
         assert (await client.get("/v1/sandboxes")).status_code == 200
         assert (await client.post("/v1/sandboxes", json={"template_name": "base"})).status_code == 503
+
+
+class Wire(asyncio.Transport):
+    def __init__(self) -> None:
+        super().__init__()
+        self.packets: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        assert not self.closed
+        self.packets.append(data)
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+
+async def test_what_is_written_in_one_turn_of_the_loop_is_one_packet():
+    wire = Wire()
+    answers = OneWrite(wire)
+    answers.write(b"head")
+    answers.write(b"body")
+    await asyncio.sleep(0)
+    answers.write(b"next")
+    answers.close()
+    await asyncio.sleep(0)
+    assert (wire.packets, wire.closed) == ([b"headbody", b"next"], True)
+
+
+async def test_a_long_answer_is_not_held_back():
+    wire = Wire()
+    OneWrite(wire).write(bytes(MAX_HELD + 1))
+    assert len(wire.packets) == 1
+
+
+async def test_what_is_left_to_write_to_a_client_that_is_gone_is_dropped():
+    wire = Wire()
+    OneWrite(wire).write(b"head")
+    wire.closed = True
+    await asyncio.sleep(0)
+    assert wire.packets == []
