@@ -38,7 +38,7 @@ def leftovers(installation) -> list[str]:
     """Everything of an installation that the kernel could still have."""
     name = installation.places.installation
     found = [f"process {pid}" for role in ROLES for pid in installation.pids(role)]
-    found += [str(p) for p in Path("/sys/fs/cgroup").glob(f"**/atoll-{name}")]
+    found += [str(p) for depth in ("", "*/") for p in Path("/sys/fs/cgroup").glob(f"{depth}atoll-{name}")]
     found += [str(p) for p in Path("/run/netns").glob(f"atoll-{name}")]
     found += [
         line
@@ -135,8 +135,22 @@ def test_death_during_creates_leaves_no_half_made_sandbox(own, role):
     until(lambda: not handles(own), "no handle is left")
 
 
+@pytest.mark.parametrize("role", ["node", "launcher"])
+def test_what_was_killed_is_swept_whoever_dies_meanwhile(own, role):
+    boxes = [own.create("busybox") for _ in range(8)]
+    for box in boxes:
+        box.kill()
+    kill(own.installation, role)
+    until(lambda: can_create(own), "creates work again")
+    places = own.installation.places
+    until(
+        lambda: not [each for box in boxes for each in places.data.glob(f"node/*/{box.id}*")], "all of them are swept"
+    )
+    assert not [each for box in boxes for each in places.run.glob(f"*/{box.id}*")]
+
+
 def handles(own) -> set[str]:
-    return {path.stem for path in (own.installation.places.data / "node" / "sandboxes").glob("*.json")}
+    return {path.stem for path in (own.installation.places.data / "node" / "sandboxes").glob("*.*")}
 
 
 def consistent(own) -> bool:

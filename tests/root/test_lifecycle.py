@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import errno
+import socket
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
+from atoll.engines.native.ids import Slice
+from atoll.engines.native.network import link_name
 from atoll.testing.installation import Installation, borrow_templates
-from stack import Stack, templates_dir, until
+from stack import Box, Stack, templates_dir, until
 
 pytestmark = pytest.mark.root
 
@@ -118,6 +124,82 @@ def test_disk_and_key_of_a_deleted_sandbox_are_gone(stack):
     made.kill()
     until(lambda: not (data / "disks" / f"{made.id}.img").exists(), "the disk is gone")
     until(lambda: not (data / "sandboxes" / f"{made.id}.json").exists(), "the wrapped key is gone")
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_when_a_kill_is_answered_nothing_runs_and_nobody_reaches_it(stack, paused):
+    made = stack.create()
+    made.sh("for i in 1 2 3; do setsid sleep 1000 > /dev/null 2>&1 < /dev/null & done; head -c 50M /dev/zero > f")
+    group = stack.record(made)["cgroup"]
+    pids = members(group)
+    assert len(pids) >= 5  # agent, interpreter, three of its own
+    if paused:
+        made.control("POST", "/pause")
+    assert made.control("DELETE").status_code == 200
+    assert [pid for pid in pids if runs(pid)] == []
+    assert members(group) == set()
+    assert made.agent("GET", "/health").status_code == 404
+    assert made.control("GET").status_code == 404
+    with socket.socket(socket.AF_UNIX) as direct:
+        assert direct.connect_ex(str(stack.installation.places.agent_socket(made.id))) in (
+            errno.ENOENT,
+            errno.ECONNREFUSED,
+        )
+
+
+def members(group: str) -> set[str]:
+    files = [
+        file for depth in ("", "*/") for file in Path("/sys/fs/cgroup").glob(f"{depth}atoll-*/{group}/cgroup.procs")
+    ]
+    with contextlib.suppress(OSError):  # a group that has just been removed has nobody
+        return {pid for file in files for pid in file.read_text().split()}
+    return set()
+
+
+def runs(pid: str) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
+
+
+def test_a_hundred_kills_at_once_leave_nothing_and_stand_in_no_creates_way(stack):
+    with concurrent.futures.ThreadPoolExecutor(25) as pool:
+        boxes = list(pool.map(lambda _: stack.create("busybox"), range(100)))
+        links = {link_of(stack, box) for box in boxes}
+        names = {name for box in boxes for name in (box.id, stack.record(box)["cgroup"])}
+        assert links <= links_of(stack)
+        assert {answer.status_code for answer in pool.map(lambda box: box.control("DELETE"), boxes)} == {200}
+        after = list(pool.map(lambda _: stack.create("busybox"), range(25)))
+        names |= {name for box in after for name in (box.id, stack.record(box)["cgroup"])}
+        assert all(answer.status_code == 200 for answer in pool.map(lambda box: box.control("DELETE"), after))
+    until(lambda: left_of(stack, names) == [], "all of them are swept")
+    assert links & links_of(stack) == set()
+
+
+def link_of(stack: Stack, box: Box) -> str:
+    record = stack.record(box)
+    return link_name(Slice(record["generation"], record["slice"]).number)
+
+
+def links_of(stack: Stack) -> set[str]:
+    command = ["ip", "netns", "exec", f"atoll-{stack.installation.places.installation}", "ls", "/sys/class/net"]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+
+
+def left_of(stack: Stack, names: set[str]) -> list[str]:
+    places = stack.installation.places
+    found = [*places.data.glob("node/*/*.*"), *places.run.glob("*/*.*")]
+    found += [
+        path for depth in ("", "*/") for path in Path("/sys/fs/cgroup").glob(f"{depth}atoll-{places.installation}/*")
+    ]
+    found += [Path(read(path)) for path in Path("/sys/block").glob("loop*/loop/backing_file")]
+    return [str(path) for path in found if path.name.partition(".")[0] in names]
+
+
+def read(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return path.read_text()
+    return ""
 
 
 def test_an_idle_sandbox_is_deleted_and_a_busy_one_is_not(stack, tmp_path):
