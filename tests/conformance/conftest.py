@@ -11,7 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from atoll.testing.installation import Installation
+from names import DOMAIN
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+import e2b_online
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # it imports the old names of its WebSocket library
@@ -42,6 +47,14 @@ def records(tmp_path_factory) -> Path:
 def account(stack) -> dict[str, str]:
     """What every call of the client that reaches the control plane is given."""
     return {"api_key": stack.installation.api_key, "base_url": stack.installation.url}
+
+
+@pytest.fixture(scope="session")
+def named_e2b(stack, code_interpreter_v1, internet, tmp_path_factory) -> Iterator[Installation]:
+    """For E2B's clients, with a domain and TLS, and the small internet beyond it."""
+    data = tmp_path_factory.mktemp("e2b-named") / "data"
+    with e2b_online.installation(internet, data, "--domain", DOMAIN) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
-"""The published JavaScript package in each version that is tested, and its suite in `js/`, run by node.
+"""The published JavaScript packages in each version that is tested, and their suites, run by node.
 
-A directory `js/VERSION` is a package.json with its lock file: every package by version and hash. What is installed from
-it is kept outside the checkout, so only the first run needs the registry.
+A directory `SUITE/VERSION` is a package.json with its lock file: every package by version and hash. What is installed
+from it is kept outside the checkout, so only the first run needs the registry.
 """
 
 from __future__ import annotations
@@ -15,42 +15,65 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-CLIENT = "@hopx-ai/sdk"
-SUITE = Path(__file__).parent / "js"
+HERE = Path(__file__).parent
 KEPT = Path(sys.prefix) / "clients"
 INSTALL_TIMEOUT_S = 300
 SUITE_TIMEOUT_S = 120
 MANIFEST = ("package.json", "package-lock.json")
 
+Report = dict[str, Any]
+Reports = Callable[[str], Report]
+"""By a run's name."""
 
-def versions() -> list[str]:
-    return sorted(path.parent.name for path in SUITE.glob("*/package-lock.json"))
+
+@dataclass(frozen=True)
+class Suite:
+    client: str
+    """As documents and records call it."""
+    home: Path
+    place: str
+    """What the directories of its versions begin with."""
+    always: tuple[str, ...] = ()
+    """Those that every run of the tests has, not `--long` alone; empty: all."""
+
+    def versions(self) -> list[str]:
+        found = (path.parent.name for path in self.home.glob("*/package-lock.json"))
+        return sorted(found, key=lambda version: [int(part) for part in version.split(".")])
+
+    def between(self) -> list[str]:
+        return [each for each in self.versions() if self.always and each not in self.always]
+
+    def test_names(self) -> list[str]:
+        """Read, not run: collecting must need neither node nor the packages."""
+        sources = (path.read_text() for path in sorted((self.home / "tests").glob("*.mjs")))
+        return [name for source in sources for name in re.findall(r"^test\(\s*'([^']+)'", source, re.MULTILINE)]
+
+    def installed(self, version: str) -> Path:
+        """Where the package of this version is, with everything it needs."""
+        manifest = [self.home / version / name for name in MANIFEST]
+        digest = hashlib.sha256(b"".join(path.read_bytes() for path in manifest)).hexdigest()[:12]
+        place = KEPT / f"{self.place}-{version}-{digest}"
+        if not place.exists():
+            _install(manifest, place)
+        return place
 
 
-def test_names() -> list[str]:
-    """Read, not run: collecting must need neither node nor the packages."""
-    sources = (path.read_text() for path in sorted((SUITE / "tests").glob("*.mjs")))
-    return [name for source in sources for name in re.findall(r"^test\(\s*'([^']+)'", source, re.MULTILINE)]
+HOPX = Suite("@hopx-ai/sdk", HERE / "js", "hopx-ai-sdk")
+E2B = Suite("e2b (npm)", HERE / "e2b_js", "e2b-npm", always=("2.51.0", "2.45.0"))
+CODE = Suite("@e2b/code-interpreter", HERE / "code_js", "e2b-code-npm")
+NOVITA = Suite("novita-sandbox (npm)", HERE / "novita_js", "novita-npm")
 
 
 def program(name: str) -> str:
     found = shutil.which(name)
     assert found, f"{name} is missing: scripts/test installs it, or apt-get install nodejs npm"
     return found
-
-
-def installed(version: str) -> Path:
-    """Where the package of this version is, with everything it needs."""
-    manifest = [SUITE / version / name for name in MANIFEST]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in manifest)).hexdigest()[:12]
-    place = KEPT / f"hopx-ai-sdk-{version}-{digest}"
-    if not place.exists():
-        _install(manifest, place)
-    return place
 
 
 def _install(manifest: list[Path], place: Path) -> None:
@@ -72,26 +95,31 @@ def _install(manifest: list[Path], place: Path) -> None:
 class Run:
     """The suite with one version, begun at once and asked for its report later."""
 
-    def __init__(self, version: str, scratch: Path, facts: Mapping[str, str]) -> None:
-        self.version = version
+    def __init__(
+        self, suite: Suite, version: str, scratch: Path, facts: Mapping[str, str], before: Sequence[str] = ()
+    ) -> None:
+        """`before`: words that end with the program they run."""
+        self.suite, self.version = suite, version
         self._report, self._output = scratch / f"{version}.json", scratch / f"{version}.log"
-        command = [program("node"), str(SUITE / "main.mjs"), str(installed(version)), str(self._report)]
+        program_of = [program("node"), str(suite.home / "main.mjs"), str(suite.installed(version)), str(self._report)]
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
-                command,
+                [*before, *program_of],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={"PATH": os.environ["PATH"], **facts},
             )
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> Report:
         try:
             status = self._process.wait(SUITE_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self.end()
             status = f"not done within {SUITE_TIMEOUT_S} s"
-        assert status == 0, f"the suite with {CLIENT} {self.version} ended early ({status}):\n{self.output()}"
+        assert status == 0, (
+            f"the suite with {self.suite.client} {self.version} ended early ({status}):\n{self.output()}"
+        )
         return dict(json.loads(self._report.read_text()))
 
     def output(self) -> str:
@@ -102,16 +130,39 @@ class Run:
         self._process.wait()
 
 
-def record(report: Mapping[str, Any], records: Path) -> Path:
+@contextlib.contextmanager
+def side_by_side(names: Iterable[str], begin: Callable[[str], Run], at_once: int) -> Iterator[Reports]:
+    """Most of a run is waiting."""
+    begun: list[Run] = []
+
+    def report(name: str) -> Report:
+        made = begin(name)
+        begun.append(made)
+        return made.report()
+
+    with ThreadPoolExecutor(at_once) as pool:
+        running = {name: pool.submit(report, name) for name in names}
+        try:
+            yield lambda name: running[name].result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for each in begun:
+                each.end()
+
+
+def record(suite: Suite, report: Mapping[str, Any], records: Path) -> Path:
     """The report in the form of compatibility.py."""
-    path = records / f"{CLIENT.replace('/', '_')}-{report['version']}.jsonl"
+    path = records / f"{suite.client.replace('/', '_')}-{report['version']}.jsonl"
+    about = {"client": suite.client, "version": report["version"]}
     with path.open("w") as out:
         for row in report["rows"]:
-            out.write(_line(report, row["member"], row["parameter"], None, "exists"))
+            out.write(_line(about, row["member"], row["parameter"], None, "exists"))
         for result in report["results"]:
+            if result["outcome"] == "absent":
+                continue
             for name in _shown(result):
                 member, _, parameter = name.partition("(")
-                out.write(_line(report, member, parameter.removesuffix(")") or None, result["test"], result["outcome"]))
+                out.write(_line(about, member, parameter.removesuffix(")") or None, result["test"], result["outcome"]))
     return path
 
 
@@ -122,6 +173,5 @@ def _shown(result: Mapping[str, Any]) -> list[str]:
     return [name for name in result["called"] if name.partition("(")[0] in result["shows"]]
 
 
-def _line(report: Mapping[str, Any], member: str, parameter: str | None, test: str | None, outcome: str) -> str:
-    row = {"client": CLIENT, "version": report["version"], "member": member, "parameter": parameter}
-    return json.dumps({**row, "test": test, "outcome": outcome}) + "\n"
+def _line(about: Mapping[str, str], member: str, parameter: str | None, test: str | None, outcome: str) -> str:
+    return json.dumps({**about, "member": member, "parameter": parameter, "test": test, "outcome": outcome}) + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import compatibility
 import pytest
@@ -63,8 +64,32 @@ def test_a_table_is_read_as_it_was_written(run):
     assert (again.column("0.5.0"), again.render()) == (run.cells(), table.render())
 
 
+SPANS = [
+    (["a", "a", "a", "a"], "a"),
+    ([None, "a", "a", "a"], "since 1.9: a"),
+    (["a", "a", None, None], "until 1.9: a"),
+    ([None, "a", None, "a"], "1.9: a · since 1.11: a"),
+    (["a", "b", "b", "a"], "1.2: a · 1.9 to 1.10: b · since 1.11: a"),
+    (["works; x: `p`", None, None, None], "1.2: works; x: `p`"),
+]
+
+
+@pytest.mark.parametrize(("cells", "text"), SPANS)
+def test_what_versions_have_in_common_is_said_once(cells, text):
+    versions = ["1.2", "1.9", "1.10", "1.11"]
+    found = {version: cell for version, cell in zip(versions, cells, strict=True) if cell}
+    table = Table(versions, {"x": []}, {compatibility.TOTAL: {}, "x": found})
+    assert f"| `x` | {text} |" in table.render()
+    assert table.read_spans(text) == found
+
+
+def written() -> Iterator[tuple[str, Table]]:
+    for document in dict.fromkeys(compatibility.DOCUMENTS.values()):
+        yield from compatibility.tables(document).items()
+
+
 def test_every_exception_is_about_a_row_of_the_document():
-    for client, table in compatibility.tables().items():
+    for client, table in written():
         rows = [Row(name) for name in table.parameters]
         rows += [Row(name, each) for name, found in table.parameters.items() for each in found]
         for wait in compatibility.WAITS[client]:
@@ -72,7 +97,7 @@ def test_every_exception_is_about_a_row_of_the_document():
 
 
 def test_nothing_in_the_document_fails_or_was_forgotten():
-    for table in compatibility.tables().values():
+    for _, table in written():
         for name, cells in table.cells.items():
             for verdict in (compatibility.FAILS, compatibility.UNSHOWN):
                 assert not any(verdict in cell for cell in cells.values()), name

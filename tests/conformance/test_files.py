@@ -222,9 +222,12 @@ def anonymous_mib(pid: int) -> int:
 
 
 def test_transfers_are_not_far_from_a_plain_server_that_calls_sendfile(box, stack, tmp_path, request) -> None:
-    """The target is 0.6 of it, on a machine that does nothing else."""
+    """The target is 0.6 of it, on a machine that does nothing else. The best of five, or the second best of twelve,
+    which asks for as much and depends less on chance."""
     long = request.config.getoption("--long")
-    size_mib, wanted = (256, 0.6) if long else (64, 0.3)
+    size_mib, rounds, place, wanted = (256, 5, -1, 0.6) if long else (64, 12, -2, 0.3)
+    doomed = stack.installation.places.data / "node" / "sandboxes"
+    until(lambda: not list(doomed.glob("*.doomed")), "what earlier tests left is swept")
     address = (urlsplit(stack.installation.url).hostname, urlsplit(stack.installation.url).port)
     headers = {"Authorization": f"Bearer {box.token}"}
     at, path = f"/s/{box.id}/files", "/workspace/fast"
@@ -232,13 +235,14 @@ def test_transfers_are_not_far_from_a_plain_server_that_calls_sendfile(box, stac
     with plain_files.PlainFileServer(tmp_path) as plain, open(tmp_path / "source", "wb+") as source:
         source.writelines([os.urandom(1 << 20)] * size_mib)
         source.flush()
-        for _ in range(5):
+        for _ in range(rounds):
             reference = plain_files.put(plain.address, "/stored", source)
             ratios["up"].append(reference / plain_files.post_form(address, f"{at}/upload", headers, path, source))
             reference = plain_files.download(plain.address, "/source")
             ratios["down"].append(reference / plain_files.download(address, f"{at}/download?path={path}", headers))
     box.sh(f"rm {path}")
-    assert {way: round(max(found), 2) for way, found in ratios.items() if max(found) < wanted} == {}
+    reached = {way: sorted(found)[place] for way, found in ratios.items()}
+    assert {way: round(ratio, 2) for way, ratio in reached.items() if ratio < wanted} == {}
 
 
 def test_a_full_disk_is_an_error_and_leaves_the_old_file(stack) -> None:

@@ -18,8 +18,9 @@ from stack import templates_dir
 pytestmark = [pytest.mark.root, pytest.mark.timeout(2 * javascript_versions.SUITE_TIMEOUT_S)]
 
 DOMAIN = "sandboxes.test"
-VERSIONS = javascript_versions.versions()
-NAMES = javascript_versions.test_names()
+SUITE = javascript_versions.HOPX
+VERSIONS = SUITE.versions()
+NAMES = SUITE.test_names()
 WAY_ADDRESS, FAR_ADDRESS = "203.0.113.1", "203.0.113.9"  # RFC 5737: nobody's
 
 
@@ -89,7 +90,7 @@ def runs(stack, open_installation, outside, tmp_path_factory) -> Iterator[dict[s
     try:
         for version in VERSIONS:
             own = {"ATOLL_LIMITED_KEY": limited_key(open_installation)}
-            begun[version] = javascript_versions.Run(version, scratch, facts | own)
+            begun[version] = javascript_versions.Run(SUITE, version, scratch, facts | own)
         yield begun
     finally:
         for run in begun.values():
@@ -121,4 +122,4 @@ def test_no_difference_to_the_declared_types_is_excused_in_vain(reports, version
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_everything_the_package_has_is_shown_or_waits(reports, version, records):
-    compatibility.check(javascript_versions.record(reports[version], records))
+    compatibility.check(javascript_versions.record(SUITE, reports[version], records))

@@ -1,22 +1,19 @@
-"""The unmodified Python clients, each version by the same suite (clients/python): every member and every parameter."""
+"""The unmodified Python clients, each version by the same suite (clients/hopx): every member and every parameter."""
 
 from __future__ import annotations
 
 import base64
 import json
 import os
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import compatibility
 import pytest
-from python_versions import BETWEEN, BROKEN, NEWEST, OLDEST, TIMEOUT_S, Result, imports, run
+from python_versions import HOPX, TIMEOUT_S, Suite, account, check_skipped, imports, runs
 
 from atoll.testing.installation import Installation, borrow_templates
 from atoll.testing.internet import WEB
@@ -28,12 +25,9 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(2 * TIMEOUT_S)]
 
 
 @pytest.fixture(scope="module")
-def suite(request, place, records) -> Iterator[Callable[[str], Result]]:
-    """Two at a time: half of a suite is waiting."""
-    with ThreadPoolExecutor(2) as pool:
-        versions = (NEWEST, OLDEST, *(BETWEEN if request.config.getoption("--long") else ()))
-        running: dict[str, Future[Result]] = {each: pool.submit(run, each, place, records) for each in versions}
-        yield lambda version: running[version].result()
+def suite(request, place, records) -> Iterator[Suite]:
+    with runs(HOPX, HOPX.wanted(request.config.getoption("--long")), place, records) as found:
+        yield found
 
 
 class Hook(BaseHTTPRequestHandler):
@@ -80,10 +74,7 @@ def installation(internet, tmp_path_factory) -> Iterator[Installation]:
 def place(installation, named_stack, posts) -> dict[str, str]:
     """What the suite is told."""
     return {
-        "url": installation.url,
-        "key": installation.api_key,
-        "rare_key": _key(installation, "--calls-per-minute", "1"),
-        "poor_key": _key(installation, "--max-sandboxes", "0"),
+        **account(installation),
         "named_url": f"http://127.0.0.1:{named_stack.port}",
         "named_key": named_stack.installation.api_key,
         "hook": f"http://{HOOK_NAME}:{HOOK_PORT}",
@@ -91,13 +82,10 @@ def place(installation, named_stack, posts) -> dict[str, str]:
     }
 
 
-def _key(installation: Installation, *limits: str) -> str:
-    command = [sys.executable, "-m", "atoll.cli.main", "keys", "create", "clients", *limits]
-    data = ["--data-dir", str(installation.places.data)]
-    return subprocess.run([*command, *data], check=True, capture_output=True, text=True).stdout.strip()
+LONG = [pytest.param(each, marks=pytest.mark.long) for each in HOPX.between]
 
 
-@pytest.mark.parametrize("version", [NEWEST, OLDEST, *(pytest.param(each, marks=pytest.mark.long) for each in BETWEEN)])
+@pytest.mark.parametrize("version", [*HOPX.always, *LONG])
 def test_every_member_and_parameter(suite, version):
     result = suite(version)
     assert result.status == 0, result.output
@@ -107,13 +95,10 @@ def test_every_member_and_parameter(suite, version):
 
 @pytest.mark.long
 def test_no_test_is_skipped_by_every_version_and_form(suite):
-    """One that covers what no version has, or asks for it, has a name wrong."""
-    skipped = frozenset.intersection(*(suite(version).skipped for version in (NEWEST, *BETWEEN, OLDEST)))
-    in_both_forms = {name for name in skipped if "[sync" in name and name.replace("[sync", "[async") in skipped}
-    assert in_both_forms == set()
+    check_skipped(suite, (*HOPX.always, *HOPX.between))
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("version", BROKEN)
+@pytest.mark.parametrize("version", HOPX.broken)
 def test_older_versions_cannot_be_imported(version):
-    assert "name 'BunnyshellError' is not defined" in imports(version).stderr
+    assert "name 'BunnyshellError' is not defined" in imports(HOPX, version).stderr

@@ -1,11 +1,11 @@
 // The installed package: loaded as a program would load it, looked at, and watched while the tests run.
 
-import { AsyncLocalStorage } from 'node:async_hooks';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
 import { fieldsOf, mismatches, parse } from './declarations.mjs';
+import { rowName, watch } from './watching.mjs';
 
 export async function load(directory) {
   const root = join(directory, 'node_modules/@hopx-ai/sdk');
@@ -73,58 +73,18 @@ function publicMembers(name, Class, declared) {
     .map((each) => [each, members[each]]);
 }
 
-// Watching: `context` holds the test that runs, and nothing inside a call of the client, so that only what the test
-// itself calls is noted.
-const context = new AsyncLocalStorage();
-
-export const within = (test, work) => context.run(test, work);
-
-export function watch({ exported, declared }) {
+export function watchAll({ exported, declared }) {
   for (const [name, Class] of Object.entries(exported)) {
     if (name === 'default' || !isClass(Class) || isError(Class)) continue;
     for (const [member, about] of publicMembers(name, Class, declared)) {
-      const holder = holderOf(Class, about);
-      const property = Object.getOwnPropertyDescriptor(holder, member);
-      const part = about.own === 'getter' ? 'get' : 'value';
-      const noted = watched(property[part], `${name}.${member}`, about, declared);
-      Object.defineProperty(holder, member, { ...property, [part]: noted });
+      const promised = about.returns?.match(/^Promise<([\s\S]+)>$/);
+      watch(holderOf(Class, about), member, {
+        rows: (args) => named(`${name}.${member}`, about.parameters, args, declared),
+        look: (test, value) =>
+          promised && test.mismatched.push(...mismatches(value, promised[1], declared.interfaces, `${name}.${member}`)),
+      });
     }
   }
-}
-
-function watched(original, member, { parameters, returns }, declared) {
-  return function (...args) {
-    const test = context.getStore();
-    if (!test) return original.apply(this, args);
-    for (const row of named(member, parameters, args, declared)) test.called.add(row);
-    const look = (value, type) => test.mismatched.push(...mismatches(value, type, declared.interfaces, member));
-    return inside(
-      context.exit(() => original.apply(this, args)),
-      returns,
-      look,
-    );
-  };
-}
-
-// The result, looked at against its declared type. A generator runs where its consumer is: each step has to be taken
-// outside the test too.
-function inside(result, returns, look) {
-  const promised = returns?.match(/^Promise<([\s\S]+)>$/);
-  if (promised)
-    result.then(
-      (value) => look(value, promised[1]),
-      () => {},
-    );
-  if (typeof result?.next !== 'function' || !result[Symbol.asyncIterator]) return result;
-  const step = (name) => (value) => context.exit(() => result[name](value));
-  return {
-    next: step('next'),
-    return: step('return'),
-    throw: step('throw'),
-    [Symbol.asyncIterator]() {
-      return this;
-    },
-  };
 }
 
 function* named(member, parameters, args, { interfaces }) {
@@ -137,5 +97,3 @@ function* named(member, parameters, args, { interfaces }) {
       if (args[index][key] !== undefined) yield rowName(member, `${name}.${key}`);
   }
 }
-
-export const rowName = (member, parameter = null) => (parameter === null ? member : `${member}(${parameter})`);

@@ -238,10 +238,8 @@ test(
     assert.ok(Array.isArray(template.features) && Array.isArray(template.tags));
     assert.ok(template.defaultResources.memoryMb > 0);
     const found = await Sandbox.listTemplates({ ...t.account, language: 'python', category: template.category });
-    assert.deepEqual(
-      found.map((each) => each.name),
-      ['code-interpreter'],
-    );
+    assert.ok(found.some((each) => each.name === 'code-interpreter'));
+    assert.ok(found.every((each) => each.language === 'python' && each.category === template.category));
     assert.deepEqual(await Sandbox.listTemplates({ ...t.account, language: 'cobol' }), []);
     await t.raises('FileNotFoundError', () => Sandbox.getTemplate('no-such-template', t.account));
   },

@@ -1,0 +1,36 @@
+"""The unmodified Python package `e2b`, each version by one suite (clients/e2b): every member and every parameter."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import compatibility
+import pytest
+from python_versions import E2B, TIMEOUT_S, Suite, account, check_skipped, runs
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(2 * TIMEOUT_S)]
+
+
+@pytest.fixture(scope="module")
+def suite(request, stack, code_interpreter_v1, records) -> Iterator[Suite]:
+    versions = E2B.wanted(request.config.getoption("--long"))
+    with runs(E2B, versions, account(stack.installation), records) as found:
+        yield found
+
+
+LONG = [pytest.param(each, marks=pytest.mark.long) for each in E2B.between]
+
+
+@pytest.mark.parametrize("version", [*E2B.always, *LONG])
+def test_every_member_and_parameter(suite, version):
+    result = suite(version)
+    assert result.status == 0, result.output
+    if "ATOLL_CLIENT_ARGS" not in os.environ:
+        compatibility.check(result.records)
+
+
+@pytest.mark.long
+def test_no_test_is_skipped_by_every_version_and_form(suite):
+    """One that covers what no version has, or asks for it, has a name wrong."""
+    check_skipped(suite, (*E2B.always, *E2B.between))

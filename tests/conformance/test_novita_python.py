@@ -1,0 +1,28 @@
+"""The unmodified Python package `novita-sandbox`, each version by the suite of E2B's, which it is a fork of
+(clients/e2b), and by tests for what it has besides: every member and every parameter."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import compatibility
+import pytest
+from python_versions import NOVITA, TIMEOUT_S, Suite, account, runs
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(2 * TIMEOUT_S)]
+
+
+@pytest.fixture(scope="module")
+def suite(request, stack, code_interpreter_v1, records) -> Iterator[Suite]:
+    versions = (NOVITA.newest, *((NOVITA.oldest,) if request.config.getoption("--long") else ()))
+    with runs(NOVITA, versions, account(stack.installation), records) as found:
+        yield found
+
+
+@pytest.mark.parametrize("version", [NOVITA.newest, pytest.param(NOVITA.oldest, marks=pytest.mark.long)])
+def test_every_member_and_parameter(suite, version):
+    result = suite(version)
+    assert result.status == 0, result.output
+    if "ATOLL_CLIENT_ARGS" not in os.environ:
+        compatibility.check(result.records)
