@@ -22,7 +22,7 @@ MAX_CORPUS = 500 * 1024
 BRANCHES = 95.0
 COVERED = (
     *("wire/sniffing", "wire/client_hello", "wire/request_sniff", "wire/dns_message", "wire/http1", "wire/http2"),
-    *("core/policy", "core/names"),
+    *("wire/connect", "wire/proto_json", "core/policy", "core/names"),
 )
 TEN_MILLION = 10_000_000
 
