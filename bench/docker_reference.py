@@ -32,9 +32,19 @@ class Docker:
     def exec(self, name: str, *command: str) -> None:
         self("exec", name, *command)
 
+    def first_byte(self, name: str, *command: str) -> None:
+        argv = [self.program, "-H", f"unix://{self.socket}", "exec", name, *command]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            if not process.stdout.read(1):
+                raise RuntimeError(f"{command} printed nothing")
+
+    def start(self) -> str:
+        return self("run", "-d", "--network", "none", IMAGE, "sleep", "3600").strip()
+
     @contextlib.contextmanager
     def container(self) -> Iterator[str]:
-        name = self("run", "-d", "--network", "none", IMAGE, "sleep", "3600").strip()
+        name = self.start()
         try:
             yield name
         finally:

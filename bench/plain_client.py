@@ -22,7 +22,7 @@ class Connection:
         text = response.read()
         if response.status >= 400:
             raise RuntimeError(f"{method} {path}: {response.status} {text[:300]!r}")
-        return json.loads(text)
+        return json.loads(text) if text else {}
 
 
 class Api:
@@ -48,6 +48,18 @@ class SandboxClient:
     def command(self, command: str) -> dict[str, object]:
         body = {"command": "bash", "args": ["-c", command], "timeout": 60, "workdir": "/workspace"}
         return self.agent.call("POST", f"/s/{self.id}/commands/run", body)
+
+    def write(self, path: str, content: str) -> None:
+        self.agent.call("POST", f"/s/{self.id}/files/write", {"path": path, "content": content})
+
+    def read(self, path: str) -> object:
+        return self.agent.call("GET", f"/s/{self.id}/files/read?path={path}")["content"]
+
+    def pause(self) -> None:
+        self.api.control.call("POST", f"/v1/sandboxes/{self.id}/pause")
+
+    def resume(self) -> None:
+        self.api.control.call("POST", f"/v1/sandboxes/{self.id}/resume")
 
     def set_network(self, network: dict[str, object]) -> None:
         self.api.control.call("PUT", f"/v1/sandboxes/{self.id}/network", network)

@@ -7,10 +7,10 @@ import contextlib
 import re
 import time
 from collections.abc import AsyncIterator
-from typing import Protocol
 
 import aiohttp
 from plain_client import Api, SandboxClient
+from report import Report
 
 from atoll.testing.installation import Installation
 
@@ -19,10 +19,6 @@ PRINTED = re.compile(r"T (\d+\.\d+)")
 PYTHON = f"import time\nfor _ in range({LINES}):\n    print('T', time.time()); time.sleep(0.01)\n"
 BASH = f"for i in $(seq {LINES}); do echo T $EPOCHREALTIME; sleep 0.01; done"
 TERMINALS, SANDBOXES = 200, 4
-
-
-class Report(Protocol):
-    def add(self, name: str, samples_ms: list[float], reference: str | None = None) -> None: ...
 
 
 def bench_streams(report: Report, server: Installation) -> None:

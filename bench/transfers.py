@@ -11,10 +11,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import urlsplit
 
 from plain_client import Api
+from report import Report
 
 from atoll.engines.native.disk import KEY_BYTES, SEALED, mount_image, unseal
 from atoll.storage.disks import base_image
@@ -23,10 +23,6 @@ from atoll.testing.plain_files import PlainFileServer, download, post_form, put
 
 MIB = 1 << 20
 SIZE_MIB = 256
-
-
-class Report(Protocol):
-    def add(self, name: str, samples_ms: list[float], reference: str | None = None) -> None: ...
 
 
 @contextmanager
