@@ -75,6 +75,10 @@ TARGETS = {
             *(b"\0\0\x08\7\0\0\0\0\0\0\0\0\1\0\0\0\0", b"\0\0\1\x09\0\0\0\0\1", b"host", b"expect\xff100-continue"),
             *(b"transfer_encoding", b"x_forwarded_for", b"CONNECT", b"\x03\x82\x84\x86\x41\x03a.b", b"\x40\3x-a\1b"),
         )),
+        Target("connect", ("atoll.wire.connect", "atoll.wire.proto_json"), 300, (
+            *(b"\0\0\0\0\2{}", b"\2\0\0\0\2{}", b"\1\0\0\0\1x", b"\0\0\0\1\0", b'{"a":', b'{"aB":', b'{"a_b":'),
+            *(b'"YQ=="', b'"ONE"', b'"12"', b"1.0", b"null", b"true", b'"\\ud800"', b'["a"]', b'{"a":"b"}', b"1e999"),
+        )),
         Target("policy", POLICY, 400),
         Target("policy_json", POLICY, 600, (
             *(b'"allow_out":[', b'"deny_out":["0.0.0.0/0"]', b'"rules":{'),

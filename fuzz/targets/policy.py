@@ -21,9 +21,12 @@ from atoll.core.policy import (
     judge,
     judge_question,
     parse,
+    referred,
     to_wire,
+    with_secrets,
 )
 from atoll.core.reach import EMBEDDINGS, is_never_reachable, plain
+from atoll.core.secrets import SecretValue
 from fuzz.source import Source
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -119,6 +122,9 @@ def survives(policy: Policy) -> None:
         assert not shown["egress_proxy"].keys() & {"password", "ca_cert"}
         assert "ca_cert" not in shown["egress_proxy"].get("tls", {})
         policy.proxy.username.encode(), policy.proxy.password.encode(), policy.proxy.host.encode("ascii")
+    whole = with_secrets(wire, [SecretValue(name, "${e2b.secrets.a}") for name in referred(shown)])
+    assert to_wire(from_wire(whole)) == whole
+    assert not any(each.missing for each in from_wire(whole).treatments.values())
     for transform in policy.transforms:
         assert normal(transform.name) == transform.name
         for name, value in transform.headers:
