@@ -20,8 +20,8 @@ from atoll.compose import SETTINGS, Setting
 from atoll.dialects.e2b import novita
 from atoll.dialects.e2b import routes as e2b_routes
 from atoll.dialects.hopx.openapi import SURFACE as control_surface
-from atoll.edge import volumes
 from atoll.edge.e2b import surface as envd
+from atoll.edge.e2b import volumes
 from atoll.edge.e2b.code import surface as code
 from atoll.edge.hopx.openapi import SURFACE as agent_surface
 from atoll.reference.document import openapi

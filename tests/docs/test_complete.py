@@ -27,9 +27,9 @@ from atoll.dialects.e2b import routes as e2b
 from atoll.dialects.hopx import routes as hopx
 from atoll.dialects.hopx import secrets as hopx_secrets
 from atoll.edge import pages as port_errors
-from atoll.edge import volumes
 from atoll.edge.e2b import errors as envd_errors
 from atoll.edge.e2b import surface as envd
+from atoll.edge.e2b import volumes
 from atoll.edge.hopx import errors as agent_errors
 from atoll.edge.hopx import surface
 from scripts import reference

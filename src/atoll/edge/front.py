@@ -20,6 +20,7 @@ from .auth import Authenticator, Unauthorized
 from .e2b import front as envd
 from .e2b.code.front import CodeFront
 from .e2b.entrance import Entrance
+from .e2b.volumes import Volumes
 from .exchange import Exchange
 from .finder import Finder
 from .gate.gate import translate
@@ -48,7 +49,6 @@ from .routing import (
     changed_sandbox,
 )
 from .server_link import ServerLink
-from .volumes import Volumes
 
 log = logging.getLogger("atoll.edge")
 

@@ -24,6 +24,7 @@ from .access_log import AccessLog
 from .activity import Activity
 from .auth import Authenticator
 from .dialer import NodeDialer
+from .e2b.volumes import Volumes
 from .finder import Finder
 from .front import Front
 from .gate.arrival import Arrival
@@ -39,7 +40,6 @@ from .routing import Names
 from .server_link import ServerLink
 from .tls import TlsSource
 from .tokens import TokenVerifier
-from .volumes import Volumes
 
 log = logging.getLogger("atoll.edge")
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from atoll.edge.agent_link import AgentRefused
 from atoll.edge.frames_in import mapping, objects
+from atoll.edge.listing import rendered
 from atoll.wire import connect, proto_json
 from atoll.wire.connect import Code, ConnectError, Object
 
@@ -14,7 +13,6 @@ from .entries import WANTED, entry_info
 
 MAX_DEPTH = 64
 """What the agent looks through at most."""
-ENTRIES_PER_TURN = 500
 
 
 def path_of(call: Call, message: Object, name: str = "path") -> str:
@@ -56,11 +54,7 @@ async def list_directory(call: Call, message: Object) -> Object:
     depth = min(MAX_DEPTH, max(1, proto_json.whole(message, "depth")))
     query = {"path": path_of(call, message), "user": call.user, "depth": str(depth), **WANTED}
     entries = objects((await call.agent.call("GET", "/files/list", query=query)).get("entries"))
-    shown: list[Object] = []
-    for at in range(0, len(entries), ENTRIES_PER_TURN):
-        shown += map(entry_info, entries[at : at + ENTRIES_PER_TURN])
-        await asyncio.sleep(0)
-    return {"entries": shown}
+    return {"entries": await rendered(entries, entry_info)}
 
 
 async def remove(call: Call, message: Object) -> Object:

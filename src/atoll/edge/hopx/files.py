@@ -20,6 +20,7 @@ from aiohttp import web
 from atoll.edge.agent_link import AgentGone, AgentRefused
 from atoll.edge.body import Body
 from atoll.edge.frames_in import mapping, objects, text, whole
+from atoll.edge.listing import rendered
 from atoll.edge.multipart import Data, Mark, Multipart, MultipartError, PartHead
 from atoll.edge.transfer import Transfer
 
@@ -32,7 +33,6 @@ READ_AT_ONCE = 256 * 1024
 TEXT_PIECE = 32 * 1024
 MAX_FIELD = 64 * 1024
 SCAN_AHEAD = 1024 * 1024
-ENTRIES_PER_TURN = 500
 _MODE = re.compile(r"(0o)?[0-7]{1,4}")
 _TYPE_BITS = {"file": stat.S_IFREG, "directory": stat.S_IFDIR, "symlink": stat.S_IFLNK}
 
@@ -247,17 +247,8 @@ async def list_directory(call: Call) -> web.StreamResponse:
         data = await call.agent.call("GET", "/files/list", query={"path": path, "depth": "1"})
     except AgentRefused as refused:
         refuse(call, refused, path)
-    shown = await _rendered(objects(data.get("entries")))
+    shown = await rendered(objects(data.get("entries")), render_entry)
     return answer({"files": shown, "path": path, "count": len(shown)})
-
-
-async def _rendered(entries: list[Object]) -> list[Object]:
-    """A hundred thousand entries take more than a second, in which others have their turns."""
-    shown: list[Object] = []
-    for at in range(0, len(entries), ENTRIES_PER_TURN):
-        shown += map(render_entry, entries[at : at + ENTRIES_PER_TURN])
-        await asyncio.sleep(0)
-    return shown
 
 
 async def exists(call: Call) -> web.StreamResponse:

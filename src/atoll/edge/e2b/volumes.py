@@ -12,23 +12,25 @@ import json
 import posixpath
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
 
 from aiohttp import web
 
 from atoll.core.errors import AtollError, NotFound, Unavailable
 from atoll.core.ids import is_sandbox_id
 from atoll.core.volumes import KEEPER_ROOT, OWNER
+from atoll.edge.agent_link import AgentError, AgentGone, AgentLink, AgentRefused, TooManyCalls
+from atoll.edge.body import Body, TooLarge, TooManyBodies, read_whole
+from atoll.edge.exchange import Exchange
+from atoll.edge.frames_in import mapping, number, objects, text, whole
+from atoll.edge.listing import rendered
+from atoll.edge.server_link import ServerLink
+from atoll.edge.tokens import TokenExpired, TokenInvalid, TokenVerifier
+from atoll.edge.transfer import Transfer
 from atoll.wire import proto_json
-from atoll.wire.connect import dump
+from atoll.wire.connect import Object
 
-from .agent_link import AgentError, AgentGone, AgentLink, AgentRefused, TooManyCalls
-from .body import Body, TooLarge, TooManyBodies, read_whole
-from .exchange import Exchange
-from .frames_in import mapping, number, objects, text, whole
-from .server_link import ServerLink
-from .tokens import TokenExpired, TokenInvalid, TokenVerifier
-from .transfer import Transfer
+from .call import answer
+from .filesystem import MAX_DEPTH
 
 MAX_OPEN_CALLS = 256
 """A keeper has a quarter of the descriptors of a sandbox (`node.keepers.LIMITS`)."""
@@ -37,12 +39,8 @@ FRESH_S = 20.0
 KEPT_S = 60.0
 PIECE = 256 * 1024
 MAX_CHANGE = 4096
-MAX_DEPTH = 64
 MAX_DIGITS = 9
-ENTRIES_PER_TURN = 500
 KINDS = ("file", "directory", "symlink")
-
-Object = dict[str, Any]  # Any: JSON values
 
 
 class Refused(Exception):
@@ -239,7 +237,7 @@ class _Call:
 
 
 async def show(call: _Call) -> web.StreamResponse:
-    return _answer(_stat(await call.stat(call.path)))
+    return answer(_stat(await call.stat(call.path)))
 
 
 async def change(call: _Call) -> web.StreamResponse:
@@ -250,7 +248,7 @@ async def change(call: _Call) -> web.StreamResponse:
             raise ValueError
     except (ValueError, AttributeError, RecursionError, TooLarge, TooManyBodies):
         raise Refused(400, "invalid_argument", "the body names mode, uid and gid as numbers") from None
-    return _answer(_stat(await call.change(call.path, named)))
+    return answer(_stat(await call.change(call.path, named)))
 
 
 async def remove(call: _Call) -> web.StreamResponse:
@@ -263,12 +261,7 @@ async def remove(call: _Call) -> web.StreamResponse:
 async def list_directory(call: _Call) -> web.StreamResponse:
     depth = call.number("depth", MAX_DEPTH) or 1
     found = await call.agent.call("GET", "/files/list", query={"path": call.path, "user": "root", "depth": str(depth)})
-    entries = objects(found.get("entries"))
-    shown: list[Object] = []
-    for at in range(0, len(entries), ENTRIES_PER_TURN):
-        shown += map(_stat, entries[at : at + ENTRIES_PER_TURN])
-        await asyncio.sleep(0)
-    return _answer(shown)
+    return answer(await rendered(objects(found.get("entries")), _stat))
 
 
 async def make_directory(call: _Call) -> web.StreamResponse:
@@ -279,7 +272,7 @@ async def make_directory(call: _Call) -> web.StreamResponse:
             await call.stat(path)
             raise Refused(409, "already_exists", f"{call.query['path']} is already there")
     made = await call.make_directories(path)
-    return _answer(_stat(await call.change(path, wanted) if _any(wanted) else made), 201)
+    return answer(_stat(await call.change(path, wanted) if _any(wanted) else made), 201)
 
 
 async def read(call: _Call) -> web.StreamResponse:
@@ -309,7 +302,7 @@ async def write(call: _Call) -> web.StreamResponse:
         await stored.finish()
     finally:
         stored.close()
-    return _answer(_stat(await call.change(path, wanted) if _any(wanted) else await call.stat(path)), 201)
+    return answer(_stat(await call.change(path, wanted) if _any(wanted) else await call.stat(path)), 201)
 
 
 ROUTES: dict[tuple[str, str], Callable[[_Call], Awaitable[web.StreamResponse]]] = {
@@ -366,8 +359,4 @@ def _refusal(error: Refused | AgentError | AtollError) -> web.Response:
 
 
 def _error(status: int, code: str, message: str) -> web.Response:
-    return _answer({"code": code, "message": message}, status)
-
-
-def _answer(value: object, status: int = 200) -> web.Response:
-    return web.Response(body=dump(value), status=status, content_type="application/json")
+    return answer({"code": code, "message": message}, status)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from atoll.core.errors import NotFound
-from atoll.edge import volumes
 from atoll.edge.agent_link import AgentGone
+from atoll.edge.e2b import volumes
+from atoll.edge.e2b.volumes import Volumes, _refusal, _stat
 from atoll.edge.tokens import TokenVerifier
-from atoll.edge.volumes import Volumes, _refusal, _stat
 
 
 class Server:
