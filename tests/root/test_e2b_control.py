@@ -271,7 +271,7 @@ def test_the_first_generation_is_served_too(stack):
 
 
 BY_NAME = """
-import os, time, urllib.request
+import json, urllib.request
 from e2b import Sandbox
 sandbox = Sandbox.create("code-interpreter")
 try:
@@ -286,6 +286,10 @@ try:
             assert error.code == 502, error
 finally:
     print(sandbox.kill())
+try:
+    urllib.request.urlopen(url, timeout=30)
+except urllib.error.HTTPError as error:
+    print(error.code, json.load(error)["message"])
 """
 
 
@@ -297,4 +301,4 @@ def test_a_domain_and_a_key_are_all_it_takes(named_stack: Stack, names):
         E2B_API_KEY=named_stack.installation.api_key,
         SSL_CERT_FILE=authority,
     )
-    assert said.split() == ["true", "200", "True"]
+    assert said.splitlines() == ["true", "200", "True", "502 The sandbox was not found"]

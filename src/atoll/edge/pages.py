@@ -1,6 +1,7 @@
 """What the edge says itself in the place of a program that cannot be reached: JSON, or a page for a browser. Pure.
 
-Whose words the JSON has, E2B's or HopX's, the sandbox's dialect says; and for one that is not there the request.
+Whose words the JSON has, E2B's or HopX's, the sandbox's dialect says; and for one that is not there the request: E2B's
+contract alone says what is answered at the name of a port of nobody's.
 """
 
 from __future__ import annotations

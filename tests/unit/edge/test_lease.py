@@ -212,7 +212,7 @@ def otherwise(site: Site, kit: Any) -> dict[str, tuple[int, bytes]]:
         "no credential": (401, site.get()),
         "another credential": (401, site.get(b"X-API-Key: e2b_" + b"1" * 40)),
         "two of them": (400, site.get(key, key)),
-        "another host": (404, plain.replace(sandbox, b"c" * 20)),
+        "another host": (502, plain.replace(sandbox, b"c" * 20)),
         "no host": (400, plain.replace(b"Host:", b"Hos:")),
         "a link": (401, site.get(key, target=b"/a?atoll_link=x")),
         "a method": (405, site.get(key, method=b"TRACE")),
@@ -262,7 +262,7 @@ async def test_it_ends_when_the_route_goes(site, server, kit):
     del server.routes[kit.SANDBOX]
     site.edge.routes.table.remove(kit.SANDBOX)
     head, _ = await kept.ask(raw)
-    assert head.startswith(b"HTTP/1.1 404 ")
+    assert head.startswith(b"HTTP/1.1 502 ")
 
 
 async def test_it_ends_when_the_route_changes(site, kit):

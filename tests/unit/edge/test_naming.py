@@ -164,11 +164,18 @@ async def test_a_port_and_an_id_in_the_first_label_are_enough_below_localhost(ed
 # ---- E2B's answers
 
 
-async def test_a_sandbox_that_is_not_there(edge, kit):
-    named = {"E2b-Sandbox-Id": "z" * 20, "E2b-Sandbox-Port": "49983"}
+@pytest.mark.parametrize("port", [3000, 49983, 49999])
+async def test_a_sandbox_that_is_not_there(edge, kit, port):
+    named = {"E2b-Sandbox-Id": "z" * 20, "E2b-Sandbox-Port": str(port)}
     wanted = {"sandboxId": "z" * 20, "message": "The sandbox was not found", "code": 502}
-    for headers in (named, {"Host": f"49983-{'z' * 20}.{DOMAIN}"}):
+    for headers in (named, {"Host": f"{port}-{'z' * 20}.{DOMAIN}"}):
         assert await edge.json("/health", **headers, X_API_Key=kit.API_KEY) == (502, wanted)
+
+
+async def test_by_a_path_or_its_own_name_it_is_not_there_in_our_words(edge, kit):
+    for path, headers in ((f"/s/{'z' * 20}/3000/", {}), ("/", {"Host": f"{'z' * 20}.{DOMAIN}"})):
+        status, said = await edge.json(path, **headers, X_API_Key=kit.API_KEY)
+        assert (status, said["code"]) == (404, "SANDBOX_NOT_FOUND")
 
 
 @pytest.mark.parametrize("offered", [{**PUBLIC, "state": "paused"}])

@@ -45,6 +45,11 @@ class Visit:
     """Not on a connection that was used before: it may be closing just now."""
 
     @property
+    def is_named(self) -> bool:
+        """As E2B's clients name a port: by a host, or by fields."""
+        return self.port is not None and not self.mount
+
+    @property
     def repeatable(self) -> bool:
         request = self.request
         return request.method in (b"GET", b"HEAD", b"OPTIONS") and request.length == 0 and not request.upgrade

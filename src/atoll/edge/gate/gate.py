@@ -215,6 +215,7 @@ class Gate:
     async def _after_asking(self, asked: Asked, visit: Visit, shown: Credentials) -> None:
         known = await self._finder.routes.find(visit.sandbox_id)
         if known is None:
+            asked.e2b = asked.e2b or visit.is_named
             raise sandbox_not_found(visit.sandbox_id)
         asked.e2b = asked.e2b or known.dialect != HOPX
         door = await self._auth.door(shown, _place(visit, known))
