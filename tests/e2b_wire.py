@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import aiohttp
 import httpx
 
 Client = httpx.AsyncClient
+
+
+@dataclass
+class Surface:
+    """A surface of a sandbox, asked at an edge: `headers` name the sandbox and the port, and show the token."""
+
+    session: aiohttp.ClientSession
+    origin: str
+    headers: dict[str, str]
+
+    def request(self, method: str, path: str, *, without: tuple[str, ...] = (), **more: Any) -> Any:
+        headers = {name: value for name, value in self.headers.items() if name not in without}
+        headers |= more.pop("headers", {})
+        return self.session.request(method, self.origin + path, headers=headers, **more)
+
+    @asynccontextmanager
+    async def answer(self, method: str, path: str, **more: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+        async with self.request(method, path, **more) as response:
+            assert response.headers["Access-Control-Allow-Origin"] == "*"
+            assert response.headers["X-Request-ID"].startswith("req_")
+            yield response
+
+
+def named(sandbox_id: str, port: int, token: str) -> dict[str, str]:
+    return {"E2b-Sandbox-Id": sandbox_id, "E2b-Sandbox-Port": str(port), "X-Access-Token": token}
 
 
 def three_times(pairs: dict[str, str]) -> str:

@@ -21,6 +21,8 @@ from atoll.agent.handlers import ports
 from atoll.agent.http_server import Counters, Request
 from atoll.agent.http_server import listen as agent_listen
 from atoll.core.settings import EdgeSettings, Places
+from atoll.edge import main
+from atoll.edge.gate.gate import Gate
 from atoll.edge.main import RunningEdge, serving
 from atoll.wire import frames
 
@@ -309,6 +311,20 @@ async def server(places: Places, agent: Peer) -> AsyncIterator[ScriptedServer]:
     runner = await listen(peer)
     yield peer
     await runner.cleanup()
+
+
+@pytest.fixture
+def gates(monkeypatch) -> list[Gate]:
+    """Those of the edges that a test has, to look into."""
+    made: list[Gate] = []
+
+    class Kept(Gate):
+        def __init__(self, *given) -> None:
+            super().__init__(*given)
+            made.append(self)
+
+    monkeypatch.setattr(main, "Gate", Kept)
+    return made
 
 
 @pytest.fixture

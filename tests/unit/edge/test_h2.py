@@ -29,7 +29,6 @@ from h2.settings import SettingCodes
 from atoll.agent import ports
 from atoll.core.access import access_token
 from atoll.core.settings import EdgeSettings, TlsFiles
-from atoll.edge import main
 from atoll.edge.certificates import Files, ensure
 from atoll.edge.gate import h2_link
 from atoll.edge.gate.client import KEPT_S, STALL_S
@@ -123,20 +122,6 @@ async def program() -> AsyncIterator[Program]:
     made.port = server.sockets[0].getsockname()[1]
     yield made
     server.close()
-
-
-@pytest.fixture
-def gates(monkeypatch) -> list[Gate]:
-    """Those of the edges that a test has, to look into."""
-    made: list[Gate] = []
-
-    class Kept(Gate):
-        def __init__(self, *given) -> None:
-            super().__init__(*given)
-            made.append(self)
-
-    monkeypatch.setattr(main, "Gate", Kept)
-    return made
 
 
 @pytest.fixture(autouse=True)

@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
 import pytest
+from aiohttp import web
 
 from atoll.core.access import access_token
 from atoll.wire import connect
+from e2b_wire import Surface, named
 
 
-@dataclass
-class Envd:
-    session: aiohttp.ClientSession
-    origin: str
-    headers: dict[str, str]
-
-    def request(self, method: str, path: str, *, without: tuple[str, ...] = (), **more: Any) -> Any:
-        headers = {name: value for name, value in self.headers.items() if name not in without}
-        headers |= more.pop("headers", {})
-        return self.session.request(method, self.origin + path, headers=headers, **more)
-
+class Envd(Surface):
     async def json(self, method: str, path: str, **more: Any) -> tuple[int, Any]:
-        async with self.request(method, path, **more) as response:
-            assert response.headers["Access-Control-Allow-Origin"] == "*"
-            assert response.headers["X-Request-ID"].startswith("req_")
+        async with self.answer(method, path, **more) as response:
             return response.status, await response.json()
 
     async def unary(self, name: str, message: object = None, **headers: str) -> tuple[int, Any]:
@@ -57,5 +45,17 @@ def token(kit) -> str:
 
 @pytest.fixture
 def envd(session, origin, token, kit) -> Envd:
-    named = {"E2b-Sandbox-Id": kit.SANDBOX, "E2b-Sandbox-Port": "49983", "X-Access-Token": token}
-    return Envd(session, origin, named)
+    return Envd(session, origin, named(kit.SANDBOX, 49983, token))
+
+
+@pytest.fixture
+def resumable(server, kit) -> None:
+    """The sandbox is paused, and runs when the server is asked to resume it."""
+    paused = server.routes[kit.SANDBOX] | {"state": "paused", "auto_resume": True}
+    server.publish(paused)
+
+    async def resume(seen):
+        server.publish(paused | {"state": "running"})
+        return web.json_response({})
+
+    server.on("POST", f"/internal/sandboxes/{kit.SANDBOX}/resume", resume)

@@ -10,28 +10,13 @@ import time
 import pytest
 from aiohttp import web
 
-from atoll.edge import main
 from atoll.edge.gate.client import SILENCE_S, STALL_S
-from atoll.edge.gate.gate import Gate
 from atoll.wire import connect
 
 LINE = connect.message({"process": {"cmd": "x"}})
 MUCH = 64 * 1024 * 1024
 HELD = 8 * 1024 * 1024
 """Sockets on the way, and what each hop reads ahead."""
-
-
-@pytest.fixture
-def gates(monkeypatch) -> list[Gate]:
-    made: list[Gate] = []
-
-    class Kept(Gate):
-        def __init__(self, *given) -> None:
-            super().__init__(*given)
-            made.append(self)
-
-    monkeypatch.setattr(main, "Gate", Kept)
-    return made
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from aiohttp import web
 
 from atoll.core.access import access_token
 
@@ -149,15 +148,7 @@ async def test_one_that_nobody_knows(envd, kit, path):
     assert answer == (502, {"sandboxId": kit.OTHER, "message": NOT_FOUND, "code": 502})
 
 
-async def test_one_that_is_paused_is_resumed_for_its_holder_alone(envd, server, agent, kit):
-    paused = server.routes[kit.SANDBOX] | {"state": "paused", "auto_resume": True}
-    server.publish(paused)
-
-    async def resume(seen):
-        server.publish(paused | {"state": "running"})
-        return web.json_response({})
-
-    server.on("POST", f"/internal/sandboxes/{kit.SANDBOX}/resume", resume)
+async def test_one_that_is_paused_is_resumed_for_its_holder_alone(envd, resumable, agent, kit):
     agent.answers("GET", "/env", {"env": {}})
     agent.answers("GET", "/health", {})
     wanted = (502, {"sandboxId": kit.SANDBOX, "message": NOT_FOUND, "code": 502})

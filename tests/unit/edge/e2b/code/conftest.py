@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
 import pytest
 
-DEFAULT = "/contexts/default-python/execute"
+from e2b_wire import Surface, named
 
 
-@dataclass
-class Interpreter:
-    session: aiohttp.ClientSession
-    origin: str
-    headers: dict[str, str]
-
-    def request(self, method: str, path: str, *, without: tuple[str, ...] = (), **more: Any) -> Any:
-        headers = {name: value for name, value in self.headers.items() if name not in without}
-        headers |= more.pop("headers", {})
-        return self.session.request(method, self.origin + path, headers=headers, **more)
-
+class Interpreter(Surface):
     async def asked(self, method: str, path: str, **more: Any) -> tuple[int, str]:
-        async with self.request(method, path, **more) as response:
-            assert response.headers["Access-Control-Allow-Origin"] == "*"
-            assert response.headers["X-Request-ID"].startswith("req_")
+        async with self.answer(method, path, **more) as response:
             return response.status, await response.text()
 
     async def execute(self, **order: Any) -> list[dict[str, Any]]:
@@ -43,8 +29,7 @@ def lines(raw: bytes) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def code(session, origin, token, kit) -> Interpreter:
-    named = {"E2b-Sandbox-Id": kit.SANDBOX, "E2b-Sandbox-Port": "49999", "X-Access-Token": token}
-    return Interpreter(session, origin, named)
+    return Interpreter(session, origin, named(kit.SANDBOX, 49999, token))
 
 
 @pytest.fixture

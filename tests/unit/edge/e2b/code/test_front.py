@@ -6,7 +6,6 @@ import hashlib
 import json
 
 import pytest
-from aiohttp import web
 
 from atoll.core.access import access_token
 
@@ -164,15 +163,7 @@ async def test_one_that_nobody_knows(code, kit):
         assert json.loads(said)["message"] == "The sandbox was not found"
 
 
-async def test_one_that_is_paused_is_resumed_for_who_may_and_by_no_probe(code, server, kit, public):
-    paused = server.routes[kit.SANDBOX] | {"state": "paused", "auto_resume": True}
-    server.publish(paused)
-
-    async def resume(seen):
-        server.publish(paused | {"state": "running"})
-        return web.json_response({})
-
-    server.on("POST", f"/internal/sandboxes/{kit.SANDBOX}/resume", resume)
+async def test_one_that_is_paused_is_resumed_for_who_may_and_by_no_probe(code, server, kit, public, resumable):
     assert await status_of(code, "GET", "/health", without=TOKEN) == 502
     assert await status_of(code, "POST", "/execute", without=TOKEN, json={"code": "1"}) == 401
     assert server.asked("POST", f"/internal/sandboxes/{kit.SANDBOX}/resume") == []
