@@ -15,6 +15,7 @@ from atoll.testing.installation import Installation
 from names import DOMAIN
 
 sys.path.insert(0, str(Path(__file__).parent))
+pytest.register_assert_rewrite("network_examples")
 
 import e2b_online
 

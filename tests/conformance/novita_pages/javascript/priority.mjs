@@ -1,4 +1,0 @@
-import { ALL_TRAFFIC, Sandbox } from 'novita-sandbox';
-
-// What is allowed is allowed, whatever is denied.
-const sandbox = await Sandbox.create({ network: { denyOut: [ALL_TRAFFIC], allowOut: ['1.1.1.1', '8.8.8.8'] } });

@@ -1,4 +1,0 @@
-from novita_sandbox.core import Sandbox
-
-with_internet = Sandbox.create(allow_internet_access=True)
-without_internet = Sandbox.create(allow_internet_access=False)
