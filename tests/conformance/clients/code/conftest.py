@@ -1,23 +1,22 @@
 """One suite for every version of the client and both its forms, against the installation that the environment names.
 
-Started by tests/conformance/test_e2b_code_python.py with ATOLL_CONFORMANCE: see subject.py, and clients/shared. Tests
-are written as the client's users write: by plain HTTP the installation is found by E2B_API_URL and E2B_SANDBOX_URL,
-with a domain by E2B_DOMAIN.
+Started by tests/conformance/test_e2b_code_python.py, which tells it `way`, "address" or "domain", the `key`, and the
+`url` or the `domain`. Tests are written as the client's users write: by plain HTTP the installation is found by
+E2B_API_URL and E2B_SANDBOX_URL, with a domain by E2B_DOMAIN.
 """
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import contract
+import forms
 import pytest
 import showing
 from driven import Driven, Loop
-from showing import KINDS
-from subject import MODULE, NAMES, PLACE
+from place import PLACE
+from subject import MODULE, NAMES
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -26,45 +25,8 @@ def pytest_configure(config: pytest.Config) -> None:
     else:
         os.environ |= {f"{NAMES.variables}_{name}": PLACE["url"] for name in ("API_URL", "SANDBOX_URL")}
     os.environ[f"{NAMES.variables}_API_KEY"] = PLACE["key"]
-    config.pluginmanager.register(showing)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    named = {name for item in items for marker in item.iter_markers("covers") for name in marker.args}
-    unknown = {name for name in named if name[0].isdigit()} - set(contract.FACTS)
-    assert not unknown, unknown
-
-
-@pytest.fixture(scope="session")
-def loop() -> Iterator[Loop]:
-    made = Loop()
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="session", params=list(KINDS))
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(scope="session")
-def client(kind: str, loop: Loop) -> Any:
-    """The class `Sandbox`, or `AsyncSandbox` driven like it."""
-    return Driven(getattr(MODULE, f"{KINDS[kind]}Sandbox"), loop)
-
-
-@pytest.fixture(scope="session")
-def make() -> Iterator[Callable[..., Any]]:
-    """Makes a sandbox that ends with the session. `of` is the class to make it by."""
-    made = []
-
-    def create(of: Any, **arguments: Any) -> Any:
-        made.append(of.create(**arguments))
-        return made[-1]
-
-    yield create
-    for each in made:
-        each.kill()
+    for plugin in (showing, forms):
+        config.pluginmanager.register(plugin)
 
 
 @pytest.fixture(scope="session")
@@ -98,22 +60,3 @@ def room(one: Any) -> Iterator[Any]:
     made = one.create_code_context()
     yield made
     one.remove_code_context(made)
-
-
-@pytest.fixture
-def own(client: Any, make: Callable[..., Any]) -> Callable[..., Any]:
-    """Sandboxes of the test's own, where what it does would disturb others."""
-    return lambda **arguments: make(client, **arguments)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _frozen() -> None:
-    gc.collect()
-    gc.freeze()
-
-
-@pytest.fixture(autouse=True)
-def _collected() -> Iterator[None]:
-    """The client leaves connections to the garbage collector, which must come while the test's filters hold."""
-    yield
-    gc.collect()

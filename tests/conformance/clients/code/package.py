@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import contract
-from subject import CLIENT, CORE, MODULE, NAMES, PLACE, charts
+from place import PLACE
+from subject import CLIENT, CORE, MODULE, NAMES, charts
 
 NAME = NAMES.module
 VERSION = importlib.metadata.version(CLIENT.partition(" ")[0])
@@ -23,6 +24,7 @@ LIBRARIES = (*(str(Path(next(iter(each.__path__)))) for each in (MODULE, CORE)),
 
 SPELLINGS: dict[str, str] = {}
 MADE_BY_CALLERS: tuple[str, ...] = ()
+FACTS = frozenset(contract.FACTS)
 
 Function = Callable[..., Any]
 Row = tuple[str, str | None]

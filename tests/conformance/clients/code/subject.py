@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import json
-import os
 from typing import NamedTuple
 
-PLACE: dict[str, str] = json.loads(os.environ["ATOLL_CONFORMANCE"])
-"""`client`; `way`: "address" or "domain"; `url` of the installation and `key`; with a domain also `domain`."""
+from place import PLACE
+
 CLIENT = PLACE["client"]
 
 

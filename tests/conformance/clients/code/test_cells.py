@@ -7,7 +7,8 @@ from contextlib import closing
 
 import httpx
 import pytest
-from subject import CORE, MODULE, PLACE
+from place import PLACE
+from subject import CORE, MODULE
 from wire import ask, events
 
 covers = pytest.mark.covers

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
-from subject import PLACE
+from place import PLACE
 
 
 def address(sandbox: Any) -> tuple[str, dict[str, str]]:

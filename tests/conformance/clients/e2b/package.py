@@ -32,6 +32,8 @@ SPELLINGS: dict[str, str] = {}
 MADE_BY_CALLERS = ("SandboxQuery", "PtySize")
 """Models that it is given."""
 
+FACTS = frozenset((*contract.FACTS, *contract.NOVITA))
+
 Function = Callable[..., Any]
 Row = tuple[str, str | None]
 

@@ -6,13 +6,13 @@ decided here, before any of them is read."""
 from __future__ import annotations
 
 import importlib
-import json
-import os
 import pkgutil
 import sys
 from types import ModuleType
 
-CLIENT: str = json.loads(os.environ["ATOLL_CONFORMANCE"])["client"]
+from place import PLACE
+
+CLIENT = PLACE["client"]
 NAME = {"e2b": "e2b", "novita-sandbox": "novita_sandbox.core"}[CLIENT]
 """Of the module with its classes."""
 MAKER = {"e2b": "E2B", "novita-sandbox": "NOVITA"}[CLIENT]

@@ -5,10 +5,7 @@ from __future__ import annotations
 import http.client
 import importlib
 import inspect
-import json
-import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,8 +14,9 @@ import e2b
 import package
 import pytest
 from packaging.version import Version
+from place import PLACE
 
-URL: str = json.loads(os.environ["ATOLL_CONFORMANCE"])["url"]
+URL = PLACE["url"]
 IMPOSSIBLE_ID = "izzzzzzzzzzzzzzzzzzzz"
 BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
@@ -57,14 +55,6 @@ def accepted(function: Any) -> set[str]:
 def pause(sandbox: Any) -> object:
     """By the name that the version has for it."""
     return sandbox.pause() if has(sandbox, "pause") else sandbox.beta_pause()
-
-
-def until(condition: Callable[[], object], what: str, timeout_s: float = 20) -> None:
-    """For facts that the server brings about and nobody announces."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
-        time.sleep(0.02)
 
 
 def pages(paginator: Any) -> Iterator[Any]:

@@ -8,7 +8,8 @@ import time
 
 import e2b
 import pytest
-from talk import accepted, said, since, until
+from talk import accepted, said, since
+from waiting import until
 
 covers = pytest.mark.covers
 

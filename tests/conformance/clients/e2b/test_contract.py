@@ -8,7 +8,8 @@ import uuid
 
 import httpx
 import pytest
-from talk import IMPOSSIBLE_ID, URL, routed, said, until
+from talk import IMPOSSIBLE_ID, URL, routed, said
+from waiting import until
 
 covers = pytest.mark.covers
 

@@ -13,7 +13,8 @@ import package
 import pytest
 from e2b import FilesystemEventType as Event
 from packaging.version import Version
-from talk import URL, accepted, routed, said, until
+from talk import URL, accepted, routed, said
+from waiting import until
 
 covers = pytest.mark.covers
 

@@ -6,7 +6,8 @@ import shlex
 
 import e2b
 import pytest
-from talk import said, until
+from talk import said
+from waiting import until
 
 covers = pytest.mark.covers
 MORE = {"envs": {"GIT_TERMINAL_PROMPT": "0"}, "user": "user", "cwd": "/home/user", "timeout": 60, "request_timeout": 30}

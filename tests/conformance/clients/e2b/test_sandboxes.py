@@ -16,8 +16,9 @@ from driven import Driven
 from e2b import SandboxQuery, SandboxState
 from e2b.exceptions import RateLimitException
 from packaging.version import Version
-from showing import PLACE
-from talk import BOOT_ID, IMPOSSIBLE_ID, NO_SUCH_SANDBOX, URL, option_names, pages, pause, routed, said, until
+from place import PLACE
+from talk import BOOT_ID, IMPOSSIBLE_ID, NO_SUCH_SANDBOX, URL, option_names, pages, pause, routed, said
+from waiting import until
 
 covers = pytest.mark.covers
 

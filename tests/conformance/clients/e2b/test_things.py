@@ -9,7 +9,8 @@ import uuid
 import e2b
 import httpx
 import pytest
-from talk import IMPOSSIBLE_ID, URL, option_names, pages, routed, said, until
+from talk import IMPOSSIBLE_ID, URL, option_names, pages, routed, said
+from waiting import until
 
 covers = pytest.mark.covers
 BYTES = bytes(range(256)) * 40

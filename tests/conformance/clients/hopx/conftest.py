@@ -1,49 +1,28 @@
 """One suite for every version of the client and both its forms, against the installation that the environment names.
 
-Started by tests/conformance/test_hopx_python.py with ATOLL_CONFORMANCE, a JSON object: `url` and `key` of the
-installation, and what clients/shared/showing.py reads.
+Started by tests/conformance/test_hopx_python.py, which tells it `url` and `key` of the installation.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import forms
 import hopx_ai
 import pytest
 import showing
-from driven import Driven, Loop
-from showing import KINDS, PLACE
+from driven import Loop
+from place import PLACE
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(showing)
-
-
-# ---- the two forms of the client
-
-
-@pytest.fixture(scope="session")
-def loop() -> Iterator[Loop]:
-    made = Loop()
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="session", params=list(KINDS))
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(scope="session")
-def client(kind: str, loop: Loop) -> Any:
-    """The class `Sandbox`, or `AsyncSandbox` driven like it."""
-    return Driven(getattr(hopx_ai, f"{KINDS[kind]}Sandbox"), loop)
+    for plugin in (showing, forms):
+        config.pluginmanager.register(plugin)
 
 
 @pytest.fixture(scope="session")
@@ -85,12 +64,6 @@ def sandbox(client: Any, make: Callable[..., Any]) -> Any:
 
 
 @pytest.fixture
-def own(client: Any, make: Callable[..., Any]) -> Callable[..., Any]:
-    """Sandboxes of the test's own, where what it does would disturb others."""
-    return lambda **arguments: make(client, **arguments)
-
-
-@pytest.fixture
 def silent() -> Iterator[str]:
     """A server that takes connections and says nothing."""
     with socket.create_server(("127.0.0.1", 0), backlog=200) as listening:
@@ -101,16 +74,3 @@ def silent() -> Iterator[str]:
 def directory() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as made:
         yield Path(made)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _frozen() -> None:
-    gc.collect()
-    gc.freeze()
-
-
-@pytest.fixture(autouse=True)
-def _collected() -> Iterator[None]:
-    """The client leaves connections to the garbage collector, which must come while the test's filters hold."""
-    yield
-    gc.collect()

@@ -29,6 +29,8 @@ SPELLINGS = {"timeout": "timeout_seconds", "key": "name"}
 MADE_BY_CALLERS: tuple[str, ...] = ()
 """Models that it is given."""
 
+FACTS: frozenset[str] = frozenset()
+
 Function = Callable[..., Any]
 Row = tuple[str, str | None]
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import time
-from collections.abc import Callable
 from typing import Any
 
 import hopx_ai
@@ -27,14 +25,6 @@ def shell(sandbox: Any, command: str) -> str:
     result = sandbox.run_code(command, language="bash")
     assert result.exit_code == 0, result
     return str(result.stdout).strip()
-
-
-def until(condition: Callable[[], object], what: str, timeout_s: float = 20) -> None:
-    """For facts that the server brings about and nobody announces."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
-        time.sleep(0.02)
 
 
 def gone(sandbox: Any) -> bool:

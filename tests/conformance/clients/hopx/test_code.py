@@ -15,7 +15,8 @@ from pathlib import Path
 import hopx_ai
 import pytest
 from package import VERSION
-from talk import shell, until
+from talk import shell
+from waiting import until
 
 covers = pytest.mark.covers
 PLACE = json.loads(os.environ["ATOLL_CONFORMANCE"])

@@ -11,7 +11,8 @@ import hopx_ai
 import httpx
 import pytest
 from package import VERSION
-from talk import IMPOSSIBLE_ID, gone, shell, until
+from talk import IMPOSSIBLE_ID, gone, shell
+from waiting import until
 
 covers = pytest.mark.covers
 PLACE = json.loads(os.environ["ATOLL_CONFORMANCE"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
-from talk import WITH_CREDENTIAL, until
+from talk import WITH_CREDENTIAL
+from waiting import until
 
 covers = pytest.mark.covers
 pytestmark = WITH_CREDENTIAL

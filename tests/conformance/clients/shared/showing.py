@@ -1,21 +1,21 @@
 """What a suite's tests show of the installed client, as rows: see tests/conformance/compatibility.py.
 
-A pytest plugin of each suite. ATOLL_CONFORMANCE is a JSON object with `records` (the file to leave) and `skipped`
-(another, of names). The suite's `package.py` says what is public; tests that run in both forms have a fixture `kind`.
+A pytest plugin of each suite, which is told `records` (the file to leave) and `skipped` (another, of names). The
+suite's `package.py` says what is public, and which facts of a contract its tests may name: they begin with the number
+of a section. Tests that run in both forms have a fixture `kind`.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import package
 import pytest
 import witness
+from place import PLACE
 
-PLACE: dict[str, str] = json.loads(os.environ["ATOLL_CONFORMANCE"])
 ROWS = list(dict.fromkeys(package.rows()))
 KINDS = {"sync": "", "async": "Async"}
 
@@ -37,6 +37,9 @@ def _covered(item: pytest.Item) -> list[str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    named = {name for item in items for marker in item.iter_markers("covers") for name in marker.args}
+    unknown = {name for name in named if name[0].isdigit()} - package.FACTS
+    assert not unknown, unknown
     members = {member for member, parameter in ROWS if parameter is None}
     for item in items:
         if missing := [name for name in _covered(item) if name not in members]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import e2b
 import pytest
 from novita_sandbox import code_interpreter, desktop
-from showing import PLACE
+from place import PLACE
 from talk import URL, pages, said
 
 covers = pytest.mark.covers

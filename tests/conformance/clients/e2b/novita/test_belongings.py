@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import e2b
 import pytest
-from showing import PLACE
+from place import PLACE
 from talk import IMPOSSIBLE_ID, URL, said
 
 covers = pytest.mark.covers

@@ -7,8 +7,9 @@ import time
 import e2b
 import httpx
 import pytest
-from showing import PLACE
-from talk import BOOT_ID, IMPOSSIBLE_ID, URL, routed, said, until
+from place import PLACE
+from talk import BOOT_ID, IMPOSSIBLE_ID, URL, routed, said
+from waiting import until
 
 covers = pytest.mark.covers
 
