@@ -210,8 +210,10 @@ def test_background_code_is_listed_and_killed(sandbox, kind):
     )
     assert started["status"] == "running"
     (listed,) = _listed(sandbox, started["process_id"])
-    assert listed["status"] == "running"
-    assert kind == "async" or listed["name"] == "job", "the async client lists processes of the system"
+    if kind == "async":  # its client lists processes of the system, in the kernel's words for what they do just now
+        assert listed["status"] in ("running", "sleeping", "disk-sleep")
+    else:
+        assert (listed["status"], listed["name"]) == ("running", "job")
     until(lambda: sandbox.files.exists("/workspace/job") and sandbox.files.read("/workspace/job") == "1", "its file")
     sandbox.kill_process(process_id=started["process_id"])
     until(lambda: all(each["status"] == "killed" for each in _listed(sandbox, started["process_id"])), "its end")
