@@ -15,13 +15,14 @@ from atoll.testing.installation import Installation
 from names import DOMAIN
 
 sys.path.insert(0, str(Path(__file__).parent))
-pytest.register_assert_rewrite("network_examples")
 
 import e2b_online
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # it imports the old names of its WebSocket library
     import hopx_ai
+
+pytest.register_assert_rewrite("network_examples")
 
 # The client uses old names of its WebSocket library, and leaves its connections to the garbage collector.
 UNTIDY = (

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 HERE = Path(__file__).parent
 KEPT = Path(sys.prefix) / "clients"
 INSTALL_TIMEOUT_S = 300
@@ -148,6 +150,20 @@ def side_by_side(names: Iterable[str], begin: Callable[[str], Run], at_once: int
             pool.shutdown(wait=False, cancel_futures=True)
             for each in begun:
                 each.end()
+
+
+def check(report: Report, name: str, always: bool = False) -> None:
+    """That a test of the suite has passed, where the version has what it is about; `always`: each version has."""
+    (result,) = [each for each in report["results"] if each["test"] == name]
+    if result["outcome"] == "absent" and not always:
+        pytest.skip(f"{report['version']} has none of {', '.join(result['shows'])}")
+    assert result["outcome"] == "passed", result["error"]
+
+
+def check_whole(report: Report, version: str, names: Sequence[str]) -> None:
+    """That the report is of this version, and has each test of these names and no other."""
+    assert report["version"] == version
+    assert sorted(each["test"] for each in report["results"]) == sorted(names)
 
 
 def record(suite: Suite, report: Mapping[str, Any], records: Path) -> Path:

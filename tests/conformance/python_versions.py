@@ -15,7 +15,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import compatibility
+import pytest
 from packaging.requirements import Requirement
 
 from atoll.testing.installation import Installation
@@ -24,6 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SUITES = Path(__file__).parent / "clients"
 PINNED = ROOT / "requirements" / "clients"
 TIMEOUT_S = 240
+ARGUMENTS = "ATOLL_CLIENT_ARGS"
+"""For developers, of whom one says `-k watch -x`."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,10 @@ class Client:
 
     def wanted(self, long: bool) -> tuple[str, ...]:
         return (*self.always, *(self.between if long else ()))
+
+    def cases(self) -> list[Any]:
+        """As parameters of a test."""
+        return [*self.always, *(pytest.param(each, marks=pytest.mark.long) for each in self.between)]
 
 
 HOPX = Client(
@@ -127,14 +136,20 @@ class Result:
     records: Path
     skipped: frozenset[str]
 
+    def check(self, documented: bool = True) -> None:
+        """Every test has passed, and the document says what they show, unless it says it of another run."""
+        assert self.status == 0, self.output
+        if documented and ARGUMENTS not in os.environ:
+            compatibility.check(self.records)
+
 
 Suite = Callable[[str], Result]
 """Version → what its run has found."""
 
 
 def run(client: Client, version: str, place: Mapping[str, str], records: Path, before: Sequence[str] = ()) -> Result:
-    """The suite in a process of its own. ATOLL_CLIENT_ARGS is for developers: `-k watch -x`. `before`: words that end
-    with the program they run. `place`: what the suite is told, and `SSL_CERT_FILE` of an installation with TLS."""
+    """The suite in a process of its own. `before`: words that end with the program they run. `place`: what the suite is
+    told, and `SSL_CERT_FILE` of an installation with TLS."""
     left, skipped = (records / f"{client.name}-{version}.{kind}" for kind in ("jsonl", "skipped"))
     settings = json.dumps(
         {**place, "client": client.label or client.name, "records": str(left), "skipped": str(skipped)}
@@ -144,7 +159,7 @@ def run(client: Client, version: str, place: Mapping[str, str], records: Path, b
     environ |= {"PYTHONPATH": str(environment(client, version)), "ATOLL_CONFORMANCE": settings}
     environ |= {name: place[name] for name in ("SSL_CERT_FILE",) if name in place}
     suite = ["-c", client.suite / "pytest.ini", "--rootdir", client.suite, "--durations=5"]
-    options = shlex.split(os.environ.get("ATOLL_CLIENT_ARGS", ""))
+    options = shlex.split(os.environ.get(ARGUMENTS, ""))
     done = subprocess.run(
         [*before, sys.executable, "-m", "pytest", *suite, *options, client.suite],
         env=environ,

@@ -77,16 +77,12 @@ def reports(request, plain, named_e2b, names, socks, tmp_path_factory) -> Iterat
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("name", NAMES)
 def test_e2b_javascript(reports, run, name):
-    (result,) = [each for each in reports(run)["results"] if each["test"] == name]
-    if result["outcome"] == "absent":
-        pytest.skip(f"{run} has none of {', '.join(result['shows'])}")
-    assert result["outcome"] == "passed", result["error"]
+    javascript_versions.check(reports(run), name)
 
 
 @pytest.mark.parametrize("run", RUNS)
 def test_every_test_of_the_suite_is_shown_here(reports, run):
-    assert reports(run)["version"] == run.split()[0]
-    assert sorted(each["test"] for each in reports(run)["results"]) == sorted(NAMES)
+    javascript_versions.check_whole(reports(run), run.split()[0], NAMES)
 
 
 @pytest.mark.long

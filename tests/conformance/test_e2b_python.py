@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
-import compatibility
 import pytest
 from python_versions import E2B, TIMEOUT_S, Suite, account, check_skipped, runs
 
@@ -19,15 +17,9 @@ def suite(request, stack, code_interpreter_v1, records) -> Iterator[Suite]:
         yield found
 
 
-LONG = [pytest.param(each, marks=pytest.mark.long) for each in E2B.between]
-
-
-@pytest.mark.parametrize("version", [*E2B.always, *LONG])
+@pytest.mark.parametrize("version", E2B.cases())
 def test_every_member_and_parameter(suite, version):
-    result = suite(version)
-    assert result.status == 0, result.output
-    if "ATOLL_CLIENT_ARGS" not in os.environ:
-        compatibility.check(result.records)
+    suite(version).check()
 
 
 @pytest.mark.long

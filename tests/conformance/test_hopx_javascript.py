@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import compatibility
 import javascript_versions
 import pytest
+from javascript_versions import Reports, Run, side_by_side
+from python_versions import key
 
 from atoll.testing.installation import Installation, borrow_templates
 from stack import templates_dir
@@ -63,16 +64,8 @@ def open_installation(outside, tmp_path_factory) -> Iterator[Installation]:
         yield made
 
 
-def limited_key(installation: Installation) -> str:
-    """It may call once in a minute."""
-    command = [sys.executable, "-m", "atoll.cli.main", "keys", "create", "javascript", "--calls-per-minute", "1"]
-    data = str(installation.places.data)
-    return subprocess.run([*command, "--data-dir", data], check=True, capture_output=True, text=True).stdout.strip()
-
-
 @pytest.fixture(scope="module")
-def runs(stack, open_installation, outside, tmp_path_factory) -> Iterator[dict[str, javascript_versions.Run]]:
-    """All versions side by side: most of a run is waiting."""
+def reports(stack, open_installation, outside, tmp_path_factory) -> Iterator[Reports]:
     installation = stack.installation
     facts = {
         "ATOLL_URL": installation.url,
@@ -86,40 +79,31 @@ def runs(stack, open_installation, outside, tmp_path_factory) -> Iterator[dict[s
         "NODE_EXTRA_CA_CERTS": str(open_installation.places.tls / "ca.pem"),
     }
     scratch = tmp_path_factory.mktemp("javascript")
-    begun: dict[str, javascript_versions.Run] = {}
-    try:
-        for version in VERSIONS:
-            own = {"ATOLL_LIMITED_KEY": limited_key(open_installation)}
-            begun[version] = javascript_versions.Run(SUITE, version, scratch, facts | own)
-        yield begun
-    finally:
-        for run in begun.values():
-            run.end()
 
+    def begin(version: str) -> Run:
+        limited = key(open_installation.places.data, "--calls-per-minute", "1")
+        return Run(SUITE, version, scratch, {**facts, "ATOLL_LIMITED_KEY": limited})
 
-@pytest.fixture(scope="module")
-def reports(runs) -> dict[str, dict[str, Any]]:
-    return {version: run.report() for version, run in runs.items()}
+    with side_by_side(VERSIONS, begin, at_once=len(VERSIONS)) as found:
+        yield found
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", NAMES)
 def test_javascript(reports, version, name):
-    (result,) = [each for each in reports[version]["results"] if each["test"] == name]
-    assert result["outcome"] == "passed", result["error"]
+    javascript_versions.check(reports(version), name, always=True)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_test_of_the_suite_is_shown_here(reports, version):
-    assert reports[version]["version"] == version
-    assert sorted(each["test"] for each in reports[version]["results"]) == sorted(NAMES)
+    javascript_versions.check_whole(reports(version), version, NAMES)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_no_difference_to_the_declared_types_is_excused_in_vain(reports, version):
-    assert reports[version]["needless"] == []
+    assert reports(version)["needless"] == []
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_everything_the_package_has_is_shown_or_waits(reports, version, records):
-    compatibility.check(javascript_versions.record(SUITE, reports[version], records))
+    compatibility.check(javascript_versions.record(SUITE, reports(version), records))

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import compatibility
 import pytest
 from python_versions import HOPX, TIMEOUT_S, Suite, account, check_skipped, imports, runs
 
@@ -82,15 +80,9 @@ def place(installation, named_stack, posts) -> dict[str, str]:
     }
 
 
-LONG = [pytest.param(each, marks=pytest.mark.long) for each in HOPX.between]
-
-
-@pytest.mark.parametrize("version", [*HOPX.always, *LONG])
+@pytest.mark.parametrize("version", HOPX.cases())
 def test_every_member_and_parameter(suite, version):
-    result = suite(version)
-    assert result.status == 0, result.output
-    if "ATOLL_CLIENT_ARGS" not in os.environ:
-        compatibility.check(result.records)
+    suite(version).check()
 
 
 @pytest.mark.long

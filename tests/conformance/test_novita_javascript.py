@@ -43,16 +43,12 @@ def reports(named_e2b, code_interpreter_v1, names, tmp_path_factory) -> Iterator
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", NAMES)
 def test_novita_javascript(reports, version, name):
-    (result,) = [each for each in reports(version)["results"] if each["test"] == name]
-    if result["outcome"] == "absent":
-        pytest.skip(f"{version} has not what it is about: {', '.join(result['shows'])}")
-    assert result["outcome"] == "passed", result["error"]
+    javascript_versions.check(reports(version), name)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_test_of_the_suite_is_shown_here(reports, version):
-    assert reports(version)["version"] == version
-    assert sorted(each["test"] for each in reports(version)["results"]) == sorted(NAMES)
+    javascript_versions.check_whole(reports(version), version, NAMES)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
