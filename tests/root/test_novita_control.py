@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -164,6 +165,20 @@ def test_reset_can_leave_it_shut_and_at_rest(make: Make):
     assert sandbox.call("POST", "/connect", json={"timeout": 60}).status_code == 201
     refused = httpx.get(sandbox.url, headers={"Novita-Sandbox-Id": sandbox.id, "Novita-Sandbox-Port": "3000"})
     assert (refused.status_code, "traffic access token" in refused.json()["message"]) == (403, True)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(90)
+def test_one_that_nobody_uses_ends_after_its_idle_timeout_and_one_in_use_does_not(make: Make):
+    left, used = (make(metadata={"idle_timeout": "30"}) for _ in range(2))
+    begun = time.monotonic()
+
+    def is_over() -> bool:
+        assert used.run("echo here") == "here"
+        return left.call("GET").status_code == 404
+
+    until(is_over, "its end", 60)
+    assert time.monotonic() - begun >= 30
 
 
 def test_memory_is_plugged_while_it_runs(box: Sandbox):

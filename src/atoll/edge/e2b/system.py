@@ -21,7 +21,8 @@ async def health(call: Call) -> web.StreamResponse:
 
 
 async def metrics(call: Call) -> web.StreamResponse:
-    """`mem_cache` is left out: what files the kernel keeps in memory is not counted per sandbox."""
+    """`mem_cache` is left out: what the kernel keeps of files for a sandbox, its host alone can tell. Metrics of the
+    control plane have it."""
     stats, share = await figures.read(call.agent)
     cpus = number(stats.get("vcpus")) or 1.0
     used, total = int(number(stats.get("memory_bytes"))), int(number(stats.get("memory_limit_bytes")))
