@@ -25,6 +25,7 @@ C = TypeVar("C", bound="AbstractAsyncContextManager[Any]")  # Any: what entering
 
 Content = AsyncIterable[bytes]
 sleep = asyncio.sleep
+Condition = asyncio.Condition
 
 
 async def blocking(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -113,7 +114,7 @@ _pools: dict[_Key, tuple[Pool, AsyncGenerator[None]]] = {}
 
 async def pool(base_url: str) -> Pool:
     ca_file = config.ca_file()
-    key = (asyncio.get_running_loop(), transport.scheme(base_url), ca_file)
+    key = (asyncio.get_running_loop(), config.scheme(base_url), ca_file)
     found = _pools.get(key)
     if found is None:
         for old in [each for each in _pools if each[0].is_closed()]:
@@ -134,4 +135,4 @@ async def _keep(key: _Key, kept: Pool) -> AsyncGenerator[None]:
         await kept.close()
 
 
-__all__ = ["Incoming", "Opening", "Pool", "blocking", "opening", "pool", "sleep"]
+__all__ = ["Condition", "Incoming", "Opening", "Pool", "blocking", "opening", "pool", "sleep"]

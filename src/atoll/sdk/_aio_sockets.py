@@ -19,7 +19,7 @@ class Socket:
         self._connection = connection
         self._opened = opened
 
-    async def send(self, message: str) -> None:
+    async def send(self, message: str | bytes) -> None:
         try:
             await self._connection.send(message)
         except ConnectionClosed as error:
@@ -43,7 +43,9 @@ async def open_socket(url: str, headers: Mapping[str, str], timeout: float) -> S
     opened = AsyncExitStack()
     try:
         connecting = connect(url, **sockets.options(url, headers, timeout))
-        return Socket(await opened.enter_async_context(connecting), opened)
+        connection = await opened.enter_async_context(connecting)
+        sockets.watch(connection.transport.get_extra_info("socket"))
+        return Socket(connection, opened)
     except InvalidStatus as refused:
         return sockets.refusal(refused)
     except (OSError, WebSocketException) as error:

@@ -1,7 +1,8 @@
 """What really differs between the two forms, for the sync one; `_aio.py` has the same names.
 
 One pool of connections for each kind of URL, shared by all sandboxes and threads of the process and closed at its
-exit. A forked child makes its own: a connection that two processes write to is nobody's.
+exit. A forked child makes its own: a connection that two processes write to is nobody's. The HTTP library takes long to
+load, so the first call does it.
 """
 
 from __future__ import annotations
@@ -12,17 +13,20 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from ._core import config, transport
-from ._core.http_library import httpx
+from ._core import config
 from ._core.request import Answer, Outcome, Request
+
+if TYPE_CHECKING:
+    from ._core.http_library import httpx
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 Content = Iterable[bytes]
 sleep = time.sleep
+Condition = threading.Condition
 
 
 def blocking(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -40,6 +44,9 @@ class Incoming(Answer):
     response: httpx.Response | None = field(default=None, compare=False)
 
     def pieces(self) -> Iterator[bytes]:
+        from ._core import transport
+        from ._core.http_library import httpx
+
         assert self.response is not None
         try:
             yield from self.response.iter_raw()
@@ -53,6 +60,9 @@ class Incoming(Answer):
 
 class Pool:
     def __init__(self, base_url: str, ca_file: str | None) -> None:
+        from ._core import transport
+        from ._core.http_library import httpx
+
         self._client = httpx.Client(
             verify=transport.verify(base_url, ca_file), trust_env=False, limits=transport.LIMITS
         )
@@ -67,6 +77,9 @@ class Pool:
         stream: bool = False,
     ) -> Outcome:
         """Whatever comes of it, but what `content` raises. With `stream` a success is an Incoming, to be closed."""
+        from ._core import transport
+        from ._core.http_library import httpx
+
         built = transport.build(self._client, base_url, request, headers, timeout, content)
         try:
             response = self._client.send(built, stream=True)
@@ -92,7 +105,7 @@ _making = threading.Lock()
 
 def pool(base_url: str) -> Pool:
     ca_file = config.ca_file()
-    key = (transport.scheme(base_url), ca_file)
+    key = (config.scheme(base_url), ca_file)
     found = _pools.get(key)
     if found is None:
         with _making:
@@ -117,4 +130,4 @@ os.register_at_fork(after_in_child=_begin_child)
 atexit.register(_close_all)
 
 
-__all__ = ["Incoming", "Pool", "blocking", "opening", "pool", "sleep"]
+__all__ = ["Condition", "Incoming", "Pool", "blocking", "opening", "pool", "sleep"]

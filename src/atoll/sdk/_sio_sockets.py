@@ -19,7 +19,7 @@ class Socket:
         self._connection = connection
         self._opened = opened
 
-    def send(self, message: str) -> None:
+    def send(self, message: str | bytes) -> None:
         try:
             self._connection.send(message)
         except ConnectionClosed as error:
@@ -42,7 +42,9 @@ def open_socket(url: str, headers: Mapping[str, str], timeout: float) -> Socket 
     """A Socket, or why there is none."""
     opened = ExitStack()
     try:
-        return Socket(opened.enter_context(connect(url, **sockets.options(url, headers, timeout))), opened)
+        connection = opened.enter_context(connect(url, **sockets.options(url, headers, timeout)))
+        sockets.watch(connection.socket)
+        return Socket(connection, opened)
     except InvalidStatus as refused:
         return sockets.refusal(refused)
     except (OSError, WebSocketException) as error:

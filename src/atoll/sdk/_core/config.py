@@ -63,3 +63,7 @@ def _url(given: str) -> str:
     if not separator or scheme.lower() not in ("http", "https") or not rest or rest.startswith("/"):
         raise ValidationError(f"{given!r} is no URL of a server: it begins with http:// or https://", field="base_url")
     return url
+
+
+def scheme(url: str) -> str:
+    return url.partition("://")[0].lower()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,23 +13,30 @@ from . import config, tls
 from .agent import MAX_MESSAGE
 from .errors import NetworkError, TimeoutError, caused
 from .request import USER_AGENT, Answer, Failure
-from .transport import scheme
 
 OPTIONS: dict[str, Any] = {  # Any: the library's keywords
     "compression": None,
     "proxy": None,
     "user_agent_header": USER_AGENT,
-    "ping_interval": 30.0,
-    "ping_timeout": 120.0,
+    "ping_interval": 10.0,
+    "ping_timeout": None,
     "close_timeout": 2.0,
-    "max_queue": 256,
     "max_size": MAX_MESSAGE,
 }
-"""The queue is what a program that takes its time with a stream may leave unread; a message has up to 128 KiB."""
+"""Who takes its time with a stream does not hear the server's pings behind what it has not read. So ours come more
+often than those, and nobody waits for their answers: a server that is gone is noticed by `watch`."""
+LOST_AFTER_MS = 120_000
+
+
+def watch(connected: socket.socket) -> None:
+    """A server that acknowledges nothing for so long, our pings neither, is gone. Where the system cannot be told, its
+    own time counts."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, LOST_AFTER_MS)
 
 
 def options(url: str, headers: Mapping[str, str], timeout: float) -> dict[str, Any]:  # Any: the library's keywords
-    context = tls.context(config.ca_file()) if scheme(url) == "wss" else None
+    context = tls.context(config.ca_file()) if config.scheme(url) == "wss" else None
     return {**OPTIONS, "additional_headers": dict(headers), "open_timeout": timeout, "ssl": context}
 
 

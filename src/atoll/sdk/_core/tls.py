@@ -7,13 +7,14 @@ import ssl
 from functools import cache
 
 from .errors import ValidationError
-from .http_library import httpx
 
 
 @cache
 def context(ca_file: str | None) -> ssl.SSLContext:
     """`ca_file`: authorities (PEM) in the place of the system's. Raises ValidationError when it cannot be used."""
     if ca_file is None and not _system_has_authorities():
+        from .http_library import httpx
+
         return httpx.create_ssl_context(trust_env=False)  # the library brings some
     try:
         return ssl.create_default_context(cafile=ca_file)

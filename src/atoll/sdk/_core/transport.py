@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterable, Iterable, Mapping
 
 from . import tls
+from .config import scheme
 from .errors import NetworkError, TimeoutError, ValidationError, caused
 from .http_library import httpx
 from .request import USER_AGENT, Failure, Request
@@ -14,10 +15,6 @@ CONNECT_S = 10.0
 LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=50.0)
 """The server keeps connections for 75 s: ours end first, so that none is used that is just being closed."""
 HEADERS = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"}
-
-
-def scheme(url: str) -> str:
-    return url.partition("://")[0].lower()
 
 
 def verify(base_url: str, ca_file: str | None) -> ssl.SSLContext:
