@@ -28,6 +28,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Parts of a sandbox": (
         "Files",
         "Commands",
+        "Programs",
+        "Program",
         "EnvironmentVariables",
         "Cache",
         "Terminal",
@@ -41,6 +43,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
             "ExecutionResult",
             "RichOutput",
             "CommandResult",
+            "ProgramOutput",
             "FileInfo",
             "SandboxInfo",
             "Resources",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import ssl
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,6 @@ import click
 from atoll import compose
 from atoll.core.errors import AuthenticationFailed, NotFound
 
-from . import channel
 from .ids import is_whole, resolve
 from .options import settings_options
 
@@ -24,15 +22,12 @@ if TYPE_CHECKING:
 
 URL_VARIABLES = ("ATOLL_BASE_URL", "HOPX_BASE_URL", "E2B_API_URL")
 KEY_VARIABLES = ("ATOLL_API_KEY", "HOPX_API_KEY", "E2B_API_KEY")
-AUTHORITY_VARIABLES = ("ATOLL_CA_FILE", "SSL_CERT_FILE")
 
 
 @dataclass(frozen=True)
 class Account:
     url: str
     key: str = field(repr=False)
-    authority: str | None = None
-    """Certificates (PEM) in the place of the system's."""
 
     @property
     def arguments(self) -> dict[str, Any]:  # Any: so that it goes with every call's own keywords
@@ -59,18 +54,6 @@ class Account:
 
         return Sandbox.create(template, **reach.to_create(), **more, **self.arguments)
 
-    def start(self, sandbox_id: str, order: channel.Order) -> channel.Program:
-        return channel.start(self._agent(sandbox_id), self.key, order, self._tls())
-
-    def attach(self, sandbox_id: str, process_id: str) -> channel.Program:
-        return channel.attach(self._agent(sandbox_id), self.key, process_id, self._tls())
-
-    def _agent(self, sandbox_id: str) -> str:
-        return f"{self.url}/s/{sandbox_id}"
-
-    def _tls(self) -> ssl.SSLContext | None:
-        return ssl.create_default_context(cafile=self.authority) if self.url.startswith("https:") else None
-
 
 def find_account(data_dir: str | None, url: str | None, key: str | None) -> Account:
     """What is said; else what the environment says; else the installation that runs on this machine."""
@@ -90,7 +73,7 @@ def find_account(data_dir: str | None, url: str | None, key: str | None) -> Acco
         raise AuthenticationFailed(
             f"no key for {url}: say --key or set ATOLL_API_KEY; `atoll keys create NAME` makes one, where Atoll runs"
         )
-    return Account(url.rstrip("/"), key, _first(environ, AUTHORITY_VARIABLES))
+    return Account(url.rstrip("/"), key)
 
 
 def _first(environ: Any, names: tuple[str, ...]) -> str | None:  # Any: os.environ's kind of mapping

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,9 +18,11 @@ from atoll.core.errors import AtollError, InvalidInput, NotFound, Unavailable
 
 from . import archive
 from .api import Account, api_options, complete_sandbox
-from .channel import STDERR, Exit, Left, Order, Output, Program
 from .failures import FAILED
 from .render import amount, plain
+
+if TYPE_CHECKING:
+    from atoll.sdk import Program, Sandbox
 
 GIB = 2**30
 MAX_STDERR = 64 * 1024
@@ -108,9 +111,9 @@ def cp(account: Account, source: str, target: str, user: str, max_size: float, q
     origin, goal = parse_place(source), parse_place(target)
     match origin, goal:
         case Place(None, path), Place(str(sandbox), there):
-            report = Copy(account, account.find(sandbox), user, quiet).into(Path(path), there)
+            report = Copy(account.sandbox(sandbox), user, quiet).into(Path(path), there)
         case Place(str(sandbox), there), Place(None, path):
-            report = Copy(account, account.find(sandbox), user, quiet).out(there, path, int(max_size * GIB))
+            report = Copy(account.sandbox(sandbox), user, quiet).out(there, path, int(max_size * GIB))
         case _:
             raise InvalidInput("one of the two is SANDBOX:PATH, the other a path of this machine")
     if not quiet:
@@ -124,8 +127,7 @@ def cp(account: Account, source: str, target: str, user: str, max_size: float, q
 
 @dataclass(frozen=True)
 class Copy:
-    account: Account
-    sandbox: str
+    sandbox: Sandbox
     user: str
     quiet: bool
 
@@ -143,13 +145,15 @@ class Copy:
 
     def _send(self, program: Program, pack: Callable[[], archive.Report]) -> archive.Report:
         """Packs in a thread of its own, as what the program says has to be read meanwhile."""
+        from atoll.sdk import NetworkError
+
         done: list[archive.Report | OSError] = []
 
         def work() -> None:
             try:
                 done.append(pack())
                 program.end_input()
-            except Left:
+            except NetworkError:
                 return  # the program has ended before; it says why
             except OSError as error:
                 done.append(error)
@@ -161,8 +165,6 @@ class Copy:
             said = _Said()
             for _ in said.of(program):
                 pass
-        except Left:
-            pass
         finally:
             program.close()
             packing.join()
@@ -214,14 +216,8 @@ class Copy:
         return Kind(first), real if real.startswith("/") else path
 
     def _start(self, script: str, *arguments: str, stdin: bool = False) -> Program:
-        order = Order(argv=("sh", "-c", script, "atoll-cp", *arguments), stdin=stdin, user=self.user, workdir="/")
-        program = self.account.start(self.sandbox, order)
-        try:
-            program.started()
-        except BaseException:
-            program.close()
-            raise
-        return program
+        argv = ("sh", "-c", script, "atoll-cp", *arguments)
+        return self.sandbox.programs.start(argv, stdin=stdin, user=self.user, working_dir="/")
 
     @contextlib.contextmanager
     def _progress(self, total: int | None = None) -> Iterator[Callable[[int], object]]:
@@ -245,14 +241,12 @@ class _Said:
         self._stderr = bytearray()
 
     def of(self, program: Program) -> Iterator[bytes]:
-        for event in program.events():
-            match event:
-                case Output(kind, data) if kind == STDERR:
-                    self._stderr += data[: MAX_STDERR - len(self._stderr)]
-                case Output(_, data):
-                    yield data
-                case Exit(code, _):
-                    self.code = code
+        for piece in program:
+            if piece.is_stderr:
+                self._stderr += piece.data[: MAX_STDERR - len(self._stderr)]
+            else:
+                yield piece.data
+        self.code = program.exit_code
 
     def check(self, ours: int, despite: bool = False) -> None:
         if (self.code or ours) and not despite:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from .api import Account, api_options, sandbox_argument
-from .channel import STDERR, Exit, Left, Order, Output, Program
 from .env import env_option
-from .failures import INTERRUPTED
+from .failures import FAILED, INTERRUPTED
 from .render import plain
+
+if TYPE_CHECKING:
+    from atoll.sdk import Program
 
 PIECE = 64 * 1024
 
@@ -53,22 +55,22 @@ def exec_(
         atoll exec abcd -- ls -l
         echo hello | atoll exec abcd -- cat
     """
-    order = Order(
-        argv=command,
+    feeds = stdin and not detach and has_descriptor(sys.stdin)
+    program = account.sandbox(sandbox).programs.start(
+        command,
         env=env,
-        workdir=workdir,
+        working_dir=workdir,
         user=user,
-        timeout_s=timeout,
-        stdin=stdin and not detach and has_descriptor(sys.stdin),
+        timeout=timeout,
+        stdin=feeds,
         keep=detach,
         name=" ".join(command)[:200],
     )
-    with account.start(account.find(sandbox), order) as program:
-        program.started()
+    with program:
         if detach:
-            click.echo(program.id)
+            click.echo(program.process_id)
             return
-        if order.stdin:
+        if feeds:
             threading.Thread(target=feed, args=(program, sys.stdin.fileno()), daemon=True).start()
         sys.exit(show(program))
 
@@ -83,11 +85,13 @@ def has_descriptor(stream: TextIO | None) -> bool:
 
 def feed(program: Program, fd: int) -> None:
     """Our standard input, until it or the program ends."""
+    from atoll.sdk import NetworkError
+
     try:
         while data := os.read(fd, PIECE):
             program.write(data)
         program.end_input()
-    except (Left, OSError):
+    except (NetworkError, OSError):
         return
 
 
@@ -105,15 +109,11 @@ def show(program: Program) -> int:
 
 def pour(program: Program) -> int:
     """What it prints, as it comes; its exit code. A Ctrl-C is a KeyboardInterrupt, and none of the program's."""
-    for event in program.events():
-        match event:
-            case Output(kind, data):
-                write(sys.stderr if kind == STDERR else sys.stdout, data)
-            case Exit(code, message):
-                if message:
-                    click.echo(plain(message), err=True)
-                return code
-    return 1
+    for piece in program:
+        write(sys.stderr if piece.is_stderr else sys.stdout, piece.data)
+    if program.message:
+        click.echo(plain(program.message), err=True)
+    return FAILED if program.exit_code is None else program.exit_code
 
 
 def write(stream: TextIO, data: bytes) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .api import Account, api_options, complete_sandbox
-from .channel import Order
 from .cp import HOME, absolute
 from .exec import show as show_output
 from .render import amount, fields, json_option, plain, show, time_of
@@ -51,6 +50,5 @@ def cat(account: Account, place: str, user: str) -> None:
     sandbox, colon, path = place.partition(":")
     if not colon or not path:
         raise click.UsageError(f"{plain(place)!r} is not SANDBOX:PATH")
-    with account.start(account.find(sandbox), Order(argv=("cat", "--", absolute(path)), user=user)) as program:
-        program.started()
+    with account.sandbox(sandbox).programs.start(["cat", "--", absolute(path)], user=user) as program:
         sys.exit(show_output(program))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,9 @@ from .api import Account, api_options, sandbox_argument
 from .exec import pour, write
 from .ids import resolve
 from .render import json_option, plain, show
+
+if TYPE_CHECKING:
+    from atoll.sdk import Sandbox
 
 Json = Mapping[str, Any]  # Any: JSON values
 
@@ -37,7 +40,7 @@ def logs(account: Account, sandbox: str, run: str | None, follow: bool, only_lis
         show([dict(each) for each in chosen], COLUMNS, as_json, "No background runs.")
         return
     if run is not None or follow:
-        _show_one(account, place.sandbox_id, choose(run, runs), follow)
+        _show_one(place, choose(run, runs), follow)
         return
     if not runs:
         click.echo("No background runs.", err=True)
@@ -61,12 +64,12 @@ def choose(run: str | None, runs: Sequence[Json]) -> Json:
     return next(each for each in runs if each["process_id"] == wanted)
 
 
-def _show_one(account: Account, sandbox_id: str, run: Json, follow: bool) -> None:
+def _show_one(place: Sandbox, run: Json, follow: bool) -> None:
     """Of one that runs, and is not followed, the list has the end of what there is."""
     if run.get("status") == "running" and not follow:
         _print(run)
         return
-    with account.attach(sandbox_id, str(run["process_id"])) as program:
+    with place.programs.attach(str(run["process_id"])) as program:
         code = pour(program)
     sys.exit(code if follow else 0)
 

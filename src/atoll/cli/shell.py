@@ -13,7 +13,6 @@ from atoll import compose
 from atoll.core.errors import InvalidInput, NotFound
 
 from .api import Account, api_options, complete_sandbox, template_option
-from .channel import Exit, Order, Output, Program
 from .ending import orderly_end
 from .exec import write
 from .ids import resolve
@@ -21,7 +20,7 @@ from .network import Reach, network_options
 from .terminal import CALM, DETACH_KEYS, Keys, Wakes, feed_keys, parse_keys, raw, size_of
 
 if TYPE_CHECKING:
-    from atoll.sdk import Sandbox
+    from atoll.sdk import Program, Sandbox
 
 SHELL = ("bash", "-l")
 NAME = "terminal"
@@ -65,11 +64,10 @@ def shell(
         raise InvalidInput("--attach needs the SANDBOX of the terminal")
     with orderly_end():
         place, ours = (account.sandbox(sandbox), False) if sandbox else (account.create(template, reach), True)
-        sys.exit(_use(account, place, ours and not keep, command or SHELL, attach, user, keys, detach_keys))
+        sys.exit(_use(place, ours and not keep, command or SHELL, attach, user, keys, detach_keys))
 
 
 def _use(
-    account: Account,
     place: Sandbox,
     ours: bool,
     command: Sequence[str],
@@ -81,9 +79,8 @@ def _use(
     """The exit code of the terminal. A sandbox of ours ends with it, unless it goes on."""
     goes_on, terminal = False, ""
     try:
-        with _open(account, place, tuple(command), attach, user) as program:
-            program.started()
-            terminal = program.id
+        with _open(place, command, attach, user) as program:
+            terminal = program.process_id
             goes_on = bool(terminal)  # without an id it could not be started, and says why
             if goes_on:
                 click.echo(f"Terminal {terminal} in {place.sandbox_id}. {detach_keys} leaves it running.", err=True)
@@ -96,20 +93,13 @@ def _use(
             place.kill()
 
 
-def _open(account: Account, place: Sandbox, command: tuple[str, ...], attach: str | None, user: str) -> Program:
+def _open(place: Sandbox, command: Sequence[str], attach: str | None, user: str) -> Program:
     if attach is not None:
-        return account.attach(place.sandbox_id, choose(attach, place.list_system_processes()))
+        return place.programs.attach(choose(attach, place.list_system_processes()))
     term = compose.environment().get("TERM", "")
-    order = Order(
-        argv=command,
-        env={"TERM": term} if term.isprintable() and term else {},
-        user=user,
-        stdin=True,
-        size=size_of(sys.stdin.fileno()),
-        keep=True,
-        name=NAME,
-    )
-    return account.start(place.sandbox_id, order)
+    env = {"TERM": term} if term.isprintable() and term else {}
+    size = size_of(sys.stdin.fileno())
+    return place.programs.start(command, env=env, user=user, stdin=True, terminal=size, keep=True, name=NAME)
 
 
 def choose(wanted: str, processes: Sequence[Mapping[str, Any]]) -> str:  # Any: JSON values
@@ -140,7 +130,9 @@ def interact(program: Program, keys: Keys, again: bool) -> tuple[int, bool]:
         try:
             if again:
                 _redraw(program, fd)
-            return _show(program, left), left.is_set()
+            for piece in program:
+                write(sys.stdout, piece.data)
+            return program.exit_code or 0, left.is_set()
         finally:
             over.set()
             wakes.wake()
@@ -155,19 +147,3 @@ def _redraw(program: Program, fd: int) -> None:
     cols, rows = size_of(fd)
     program.resize(cols, rows + 1)
     program.resize(cols, rows)
-
-
-def _show(program: Program, left: threading.Event) -> int:
-    from .channel import Left
-
-    try:
-        for event in program.events():
-            match event:
-                case Output(_, data):
-                    write(sys.stdout, data)
-                case Exit(code, _):
-                    return code
-    except Left:
-        if not left.is_set():
-            raise
-    return 0

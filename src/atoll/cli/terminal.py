@@ -9,11 +9,14 @@ import signal
 import termios
 import tty
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from atoll.core.errors import InvalidInput
 
-from .channel import Left, Program
 from .ending import orderly_end
+
+if TYPE_CHECKING:
+    from atoll.sdk import Program
 
 DETACH_KEYS = "ctrl-],d"
 PIECE = 64 * 1024
@@ -108,6 +111,8 @@ def feed_keys(program: Program, fd: int, wakes: Wakes, keys: Keys, over: Callabl
 
     Runs in a thread of its own. `over` is asked at each wake.
     """
+    from atoll.sdk import NetworkError
+
     try:
         while True:
             ready, _, _ = select.select((fd, wakes.fd), (), ())
@@ -125,5 +130,5 @@ def feed_keys(program: Program, fd: int, wakes: Wakes, keys: Keys, over: Callabl
                 program.write(sent)
                 if detach:
                     return True
-    except Left:
+    except NetworkError:
         return False

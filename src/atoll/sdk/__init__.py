@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ._async.desktop import AsyncDesktop
     from ._async.env import AsyncEnvironmentVariables
     from ._async.files import AsyncFiles
+    from ._async.programs import AsyncProgram, AsyncPrograms
     from ._async.sandbox import AsyncSandbox
     from ._async.secrets import AsyncSecrets
     from ._async.terminal import AsyncTerminal, AsyncTerminalSession
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
         ExpiryInfo,
         FileInfo,
         Link,
+        ProgramOutput,
         RecordingInfo,
         Resources,
         RichOutput,
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     from ._sync.desktop import Desktop
     from ._sync.env import EnvironmentVariables
     from ._sync.files import Files
+    from ._sync.programs import Program, Programs
     from ._sync.sandbox import Sandbox
     from ._sync.secrets import Secrets
     from ._sync.terminal import Terminal, TerminalSession
@@ -81,6 +84,8 @@ __all__ = [
     "AsyncDesktop",
     "AsyncEnvironmentVariables",
     "AsyncFiles",
+    "AsyncProgram",
+    "AsyncPrograms",
     "AsyncSandbox",
     "AsyncSecrets",
     "AsyncTerminal",
@@ -108,6 +113,9 @@ __all__ = [
     "Network",
     "NetworkError",
     "NotFoundError",
+    "Program",
+    "ProgramOutput",
+    "Programs",
     "RateLimitError",
     "RecordingInfo",
     "ResourceLimitError",
@@ -136,7 +144,7 @@ __all__ = [
 ]
 
 _CORE = ("errors", "models", "network")
-_FORM = ("sandbox", "secrets", "cache", "commands", "desktop", "env", "files", "terminal")
+_FORM = ("sandbox", "secrets", "cache", "commands", "desktop", "env", "files", "programs", "terminal")
 
 
 def __getattr__(name: str) -> object:

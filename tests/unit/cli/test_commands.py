@@ -292,7 +292,7 @@ def test_a_client_alone_has_every_command_that_is_a_clients() -> None:
         "import click\nfrom atoll.cli.main import BY_NAME, load\n"
         "for name, row in BY_NAME.items():\n"
         "    if not row.extra:\n        load(name, row)\n"
-        "import atoll.cli.channel, websockets.sync.client, atoll.sdk\n"
+        "import websockets.sync.client, atoll.sdk\n"
         "from atoll.cli.api import find_account\n"
         "find_account(None, 'http://127.0.0.1:1', 'k')\n"
     )

@@ -111,6 +111,9 @@ class AsyncAgent:
             token = await self.refresh()
         return token.text
 
+    async def _proof(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {await self.token()}"}
+
     async def refresh(self) -> Token:
         token = token_of(await self._control.call(agent_token(self._sandbox_id)))
         if token is None:
@@ -133,7 +136,7 @@ class AsyncAgent:
         return await self._send(request, stream)
 
     async def _send(self, request: Request, stream: bool, content: AsyncIterable[bytes] | None = None) -> Answer:
-        headers = {"Authorization": f"Bearer {await self.token()}"}
+        headers = await self._proof()
         timeout = self._control.timeout if request.timeout is None else request.timeout
         return await perform(self.url, request, headers, AGENT, self._control.patience, timeout, content, stream)
 
@@ -169,7 +172,7 @@ class AsyncAgent:
     async def _open_socket(self, path: str, timeout: float) -> Socket | Answer | Failure:
         from atoll.sdk._aio_sockets import open_socket  # its library takes long to load, and few need it
 
-        headers = {"Authorization": f"Bearer {await self.token()}"}
+        headers = await self._proof() if self._token else self._control.account.headers  # the key saves a call
         return await open_socket(agent.socket_url(self.url, path), headers, timeout)
 
 

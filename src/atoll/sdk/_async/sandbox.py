@@ -31,6 +31,7 @@ from .commands import AsyncCommands
 from .desktop import AsyncDesktop
 from .env import AsyncEnvironmentVariables
 from .files import AsyncFiles
+from .programs import AsyncPrograms
 from .streams import run_stream
 from .terminal import AsyncTerminal
 
@@ -754,6 +755,18 @@ class AsyncSandbox:
         'hi\\n'
         """
         return AsyncCommands(self._agent)
+
+    @property
+    def programs(self) -> AsyncPrograms:
+        """Programs with their standard streams as bytes, and terminals that can be left.
+
+        >>> async with await sandbox.programs.start(["wc", "-c"], stdin=True) as program:
+        ...     await program.write(b"hello")
+        ...     await program.end_input()
+        ...     print([piece.data async for piece in program])
+        [b'5\\n']
+        """
+        return AsyncPrograms(self._agent)
 
     @property
     def env(self) -> AsyncEnvironmentVariables:

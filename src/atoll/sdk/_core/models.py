@@ -340,6 +340,19 @@ def started_command(data: Json, command: str) -> CommandResult:
 
 
 @dataclass(frozen=True)
+class ProgramOutput:
+    """A piece of what a program of `sandbox.programs` wrote, as it was written.
+
+    >>> async with await sandbox.programs.start(["echo", "hi"]) as program:
+    ...     print([piece async for piece in program])
+    [ProgramOutput(data=b'hi\\n', is_stderr=False)]
+    """
+
+    data: bytes
+    is_stderr: bool = False
+
+
+@dataclass(frozen=True)
 class FileInfo:
     """An entry of a directory. Names come from the sandbox: do not use them as local paths unchecked.
 

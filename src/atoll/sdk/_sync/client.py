@@ -108,6 +108,9 @@ class Agent:
             token = self.refresh()
         return token.text
 
+    def _proof(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token()}"}
+
     def refresh(self) -> Token:
         token = token_of(self._control.call(agent_token(self._sandbox_id)))
         if token is None:
@@ -130,7 +133,7 @@ class Agent:
         return self._send(request, stream)
 
     def _send(self, request: Request, stream: bool, content: Iterable[bytes] | None = None) -> Answer:
-        headers = {"Authorization": f"Bearer {self.token()}"}
+        headers = self._proof()
         timeout = self._control.timeout if request.timeout is None else request.timeout
         return perform(self.url, request, headers, AGENT, self._control.patience, timeout, content, stream)
 
@@ -166,7 +169,7 @@ class Agent:
     def _open_socket(self, path: str, timeout: float) -> Socket | Answer | Failure:
         from atoll.sdk._sio_sockets import open_socket  # its library takes long to load, and few need it
 
-        headers = {"Authorization": f"Bearer {self.token()}"}
+        headers = self._proof() if self._token else self._control.account.headers  # the key saves a call
         return open_socket(agent.socket_url(self.url, path), headers, timeout)
 
 

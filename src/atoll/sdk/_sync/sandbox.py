@@ -31,6 +31,7 @@ from .commands import Commands
 from .desktop import Desktop
 from .env import EnvironmentVariables
 from .files import Files
+from .programs import Programs
 from .streams import run_stream
 from .terminal import Terminal
 
@@ -750,6 +751,18 @@ class Sandbox:
         'hi\\n'
         """
         return Commands(self._agent)
+
+    @property
+    def programs(self) -> Programs:
+        """Programs with their standard streams as bytes, and terminals that can be left.
+
+        >>> with sandbox.programs.start(["wc", "-c"], stdin=True) as program:
+        ...     program.write(b"hello")
+        ...     program.end_input()
+        ...     print([piece.data for piece in program])
+        [b'5\\n']
+        """
+        return Programs(self._agent)
 
     @property
     def env(self) -> EnvironmentVariables:
