@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,10 @@ from .exec import show as show_output
 from .render import amount, fields, json_option, plain, show, time_of
 
 if TYPE_CHECKING:
-    from atoll.sdk import FileInfo
+    from atoll.sdk import FileInfo, Files
 
+NO_DIRECTORY = "INVALID_PATH"
+"""What a path is that is there, and no directory."""
 COLUMNS = {"permissions": "MODE", "owner": "OWNER", "size": "SIZE", "modified": "MODIFIED", "name": "NAME"}
 
 
@@ -23,11 +26,24 @@ COLUMNS = {"permissions": "MODE", "owner": "OWNER", "size": "SIZE", "modified": 
 @json_option
 @api_options
 def ls(account: Account, place: str, as_json: bool) -> None:
-    """List a directory of a sandbox, /workspace without a PATH."""
+    """List a directory of a sandbox, or one file: /workspace without a PATH."""
     sandbox, _, path = place.partition(":")
-    entries = account.sandbox(sandbox).files.list(absolute(path) if path else HOME)
+    entries = entries_at(account.sandbox(sandbox).files, absolute(path) if path else HOME)
     rows = [fields(each) if as_json else for_people(each) for each in entries]
     show(rows, COLUMNS, as_json, "Nothing there.")
+
+
+def entries_at(files: Files, path: str) -> list[FileInfo]:
+    from atoll.sdk import FileOperationError
+
+    try:
+        return files.list(path)
+    except FileOperationError as error:
+        directory, name = posixpath.split(path)
+        found = [each for each in files.list(directory) if each.name == name] if error.code == NO_DIRECTORY else []
+        if not found:
+            raise
+        return found
 
 
 def for_people(entry: FileInfo) -> dict[str, Any]:  # Any: what a table shows

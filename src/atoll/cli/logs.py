@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +14,7 @@ from atoll.core.errors import NotFound
 from .api import Account, api_options, sandbox_argument
 from .exec import pour, write
 from .ids import resolve
-from .render import json_option, plain, show
+from .render import json_option, plain, show, time_of
 
 if TYPE_CHECKING:
     from atoll.sdk import Sandbox
@@ -37,7 +38,7 @@ def logs(account: Account, sandbox: str, run: str | None, follow: bool, only_lis
     runs = place.list_processes()
     if only_list or as_json:
         chosen = runs if run is None else [choose(run, runs)]
-        show([dict(each) for each in chosen], COLUMNS, as_json, "No background runs.")
+        show([dict(each) if as_json else for_people(each) for each in chosen], COLUMNS, as_json, "No background runs.")
         return
     if run is not None or follow:
         _show_one(place, choose(run, runs), follow)
@@ -52,6 +53,11 @@ def logs(account: Account, sandbox: str, run: str | None, follow: bool, only_lis
 
 
 COLUMNS = {"process_id": "RUN", "name": "NAME", "status": "STATUS", "exit_code": "EXIT", "start_time": "STARTED"}
+
+
+def for_people(run: Json) -> dict[str, Any]:  # Any: what a table shows
+    started = run.get("start_time")
+    return {**run, "start_time": time_of(datetime.fromisoformat(started)) if isinstance(started, str) else None}
 
 
 def choose(run: str | None, runs: Sequence[Json]) -> Json:

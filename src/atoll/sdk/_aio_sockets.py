@@ -49,7 +49,7 @@ async def open_socket(url: str, headers: Mapping[str, str], timeout: float) -> S
     except InvalidStatus as refused:
         return sockets.refusal(refused)
     except (OSError, WebSocketException) as error:
-        return sockets.failure(error)
+        return sockets.failure(url, error)
 
 
 __all__ = ["Socket", "open_socket"]

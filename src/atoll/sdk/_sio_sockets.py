@@ -48,7 +48,7 @@ def open_socket(url: str, headers: Mapping[str, str], timeout: float) -> Socket 
     except InvalidStatus as refused:
         return sockets.refusal(refused)
     except (OSError, WebSocketException) as error:
-        return sockets.failure(error)
+        return sockets.failure(url, error)
 
 
 __all__ = ["Socket", "open_socket"]

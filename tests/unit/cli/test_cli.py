@@ -107,7 +107,8 @@ def test_the_table_of_no_keys_says_how_to_make_one(data: Path) -> None:
         (["up", "--listen", "nonsense"], 2, "--listen"),
         (["up", "--inactivity", "soon"], 2, "--inactivity"),
         (["keys", "create", " ", "--data-dir", "."], 2, "name"),
-        (["nonsense"], 2, "No such command"),
+        (["nonsense"], 2, "No such command 'nonsense'."),
+        (["kil", "abcd"], 2, "No such command 'kil'. Did you mean 'kill'?"),
         (["ps", "--data-dir", "/nonexistent"], 1, "atoll up"),
     ],
 )

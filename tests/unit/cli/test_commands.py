@@ -13,7 +13,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from atoll import compose
+from atoll import FileOperationError, compose
 from atoll.cli.api import find_account
 from atoll.cli.cp import Kind, Place, landing, parse_place
 from atoll.cli.env import parse_pairs
@@ -313,6 +313,39 @@ def test_shells_get_what_makes_them_complete(shell: str) -> None:
     assert done.exit_code == 0
     assert "_ATOLL_COMPLETE" in done.stdout
     assert CliRunner().invoke(cli, ["completion", "tcsh"]).exit_code == 2
+
+
+# ---- inside a sandbox
+
+
+@pytest.fixture
+def inside(api, box):
+    """The path of its agent."""
+    api.answers("POST", f"/v1/sandboxes/{box['id']}/token/refresh", {"auth_token": "t"})
+    return f"/s/{box['id']}"
+
+
+def test_background_runs_are_listed_with_the_time_to_the_second(api, box, inside) -> None:
+    run = {"process_id": "p1", "name": "server", "status": "running", "start_time": "2026-01-02T03:04:05.678901Z"}
+    api.answers("GET", f"{inside}/execute/processes", {"processes": [run, {**run, "start_time": None}]})
+    _, first, second = api.run("logs", box["id"], "--list").stdout.splitlines()
+    assert first.split()[-2:] == ["2026-01-02", "03:04:05Z"]
+    assert second.split()[-1] == "–"
+    assert json.loads(api.run("logs", box["id"], "--json").stdout)[0] == run
+
+
+def test_of_a_file_ls_shows_the_file(api, box, inside) -> None:
+    files = [{"name": name, "path": f"/tmp/{name}", "size": 7, "is_directory": False} for name in ("a", "b")]
+    no_directory = {"error": "Not a directory: it", "code": "INVALID_PATH"}
+
+    def listed(asked):
+        return (200, {"files": files}) if asked.query["path"] == "/tmp" else (400, no_directory)
+
+    api.on("GET", f"{inside}/files/list", listed)
+    assert [row["name"] for row in json.loads(api.run("ls", f"{box['id']}:/tmp/b", "--json").stdout)] == ["b"]
+    for odd in ("/tmp/c", "/tmp/b/"):
+        with pytest.raises(FileOperationError, match="Not a directory"):
+            api.run("ls", f"{box['id']}:{odd}")
 
 
 # ---- which installation

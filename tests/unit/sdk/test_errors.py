@@ -151,6 +151,12 @@ def test_a_server_that_is_not_there_is_a_network_error_that_says_what_to_do(form
         form.run(lambda: form.sandbox("sb1", api_key="k", base_url="http://127.0.0.1:1").get_info())
 
 
+def test_a_stream_that_cannot_be_opened_says_where_and_what_to_do(form):
+    box = form.sandbox("sb1", api_key="k", base_url="http://127.0.0.1:1")
+    with pytest.raises(atoll.NetworkError, match=r"127\.0\.0\.1:1/s/sb1/terminal: .*ATOLL_BASE_URL"):
+        form.run(lambda: box.terminal.connect())
+
+
 async def _no_time(seconds: float) -> None:
     pass
 

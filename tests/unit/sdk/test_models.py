@@ -58,6 +58,15 @@ def test_all_figures_of_a_cell_are_kept():
     assert (result.png, result.rich_count, result.has_rich_output) == ("b", 2, True)
 
 
+def test_what_is_printed_of_a_result_has_no_pictures():
+    given = dict.fromkeys(("png", "html", "markdown", "svg", "json"), "x" * 99)
+    rich = [{"type": "image/png", "data": {"image/png": "x" * 99}}]
+    shown = repr(models.execution_result({"success": True, "stdout": "seen", **given, "rich_outputs": rich}))
+    assert "seen" in shown
+    assert "image/png" in shown
+    assert "xx" not in shown
+
+
 def test_a_server_that_lists_none_has_one_of_each_kind():
     result = models.execution_result({"png": "a", "html": "<b>", "json": {"x": 1}})
     assert {each.type for each in result.rich_outputs} == {"image/png", "text/html", "application/json"}

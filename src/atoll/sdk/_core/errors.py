@@ -36,6 +36,7 @@ from .read import Json, mapping, text, whole_or_none
 
 MAX_SHOWN = 2000
 """Of an answer that is no JSON, in an error's message."""
+ASK_WHERE = "Does Atoll run there? The URL is ATOLL_BASE_URL or base_url="
 
 
 class AtollError(Exception):

@@ -208,7 +208,7 @@ class RichOutput:
     """
 
     type: str
-    data: Mapping[str, Any]  # Any: JSON values
+    data: Mapping[str, Any] = field(repr=False)  # Any: JSON values
     format: str | None = None
     metadata: Mapping[str, Any] | None = None  # Any: JSON values
 
@@ -231,11 +231,11 @@ class ExecutionResult:
     rich_outputs: list[RichOutput] = field(default_factory=list)
     timestamp: datetime | None = None
     language: str | None = None
-    svg: str | None = None
-    markdown: str | None = None
-    html: str | None = None
-    json_output: Any = None  # Any: JSON values
-    png: str | None = None
+    svg: str | None = field(default=None, repr=False)
+    markdown: str | None = field(default=None, repr=False)
+    html: str | None = field(default=None, repr=False)
+    json_output: Any = field(default=None, repr=False)  # Any: JSON values
+    png: str | None = field(default=None, repr=False)
     """The last figure, in base64."""
     result: str | None = None
     """The text of the last expression."""

@@ -11,7 +11,7 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidS
 
 from . import config, tls
 from .agent import MAX_MESSAGE
-from .errors import NetworkError, TimeoutError, caused
+from .errors import ASK_WHERE, NetworkError, TimeoutError, caused
 from .request import USER_AGENT, Answer, Failure
 
 OPTIONS: dict[str, Any] = {  # Any: the library's keywords
@@ -46,10 +46,10 @@ def refusal(refused: InvalidStatus) -> Answer:
     return Answer(response.status_code, headers, bytes(response.body or b""))
 
 
-def failure(error: Exception) -> Failure:
+def failure(url: str, error: Exception) -> Failure:
     if isinstance(error, builtins.TimeoutError):
-        return Failure(caused(TimeoutError("The WebSocket was not opened in time"), error), sent=True, timed_out=True)
-    return Failure(caused(NetworkError(f"The WebSocket could not be opened: {error}"), error), sent=True)
+        return Failure(caused(TimeoutError(f"{url}: not opened in time"), error), sent=True, timed_out=True)
+    return Failure(caused(NetworkError(f"{url}: cannot be opened: {error}. {ASK_WHERE}"), error), sent=True)
 
 
 def is_clean(error: ConnectionClosed) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, Iterable, Mapping
 
 from . import tls
 from .config import scheme
-from .errors import NetworkError, TimeoutError, ValidationError, caused
+from .errors import ASK_WHERE, NetworkError, TimeoutError, ValidationError, caused
 from .http_library import httpx
 from .request import USER_AGENT, Failure, Request
 
@@ -50,7 +50,7 @@ def failure(error: httpx.HTTPError) -> Failure:
     if isinstance(error, httpx.TimeoutException):
         return Failure(caused(TimeoutError(f"{where}: no answer in time"), error), sent=not unsent, timed_out=True)
     if isinstance(error, httpx.ConnectError):
-        said = f"{where}: cannot connect: {error}. Does Atoll run there? The URL is ATOLL_BASE_URL or base_url="
+        said = f"{where}: cannot connect: {error}. {ASK_WHERE}"
         return Failure(caused(NetworkError(said), error), sent=False)
     said = str(error) or type(error).__name__
     return Failure(caused(NetworkError(f"{where}: the connection broke: {said}"), error), sent=not unsent)
