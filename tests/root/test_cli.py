@@ -252,6 +252,26 @@ def test_a_copy_that_cannot_be_says_why(atoll: Atoll, box: Box, tmp_path: Path) 
     assert atoll.run("cp", source, source, code=2).stderr
 
 
+def test_a_copy_shows_how_far_it_is_on_a_terminal(atoll: Atoll, box: Box, tmp_path: Path) -> None:
+    (tmp_path / "big").write_bytes(bytes(8 * MIB))
+    assert "/8.4 MB" in on_a_terminal(atoll, "cp", tmp_path / "big", f"{box.id}:/tmp/shown")
+    assert "8.4/? MB" in on_a_terminal(atoll, "cp", f"{box.id}:/tmp/shown", tmp_path / "back")
+    assert on_a_terminal(atoll, "cp", "--quiet", tmp_path / "big", f"{box.id}:/tmp/shown") == ""
+
+
+def on_a_terminal(atoll: Atoll, *words: object) -> str:
+    """What stands there of its errors and progress."""
+    master, slave = pty.openpty()
+    with subprocess.Popen([*COMMAND, *map(str, words)], stderr=slave, env=atoll.environment) as running:
+        os.close(slave)
+        shown = b""
+        with open(master, "rb", buffering=0) as screen, contextlib.suppress(OSError):  # EIO: nobody writes any more
+            while piece := screen.read(65536):
+                shown += piece
+        assert running.wait(DEADLINE_S) == 0, shown
+    return shown.decode()
+
+
 def test_a_sandbox_whose_tar_lies_writes_nothing_outside(atoll: Atoll, stack: Stack, tmp_path: Path) -> None:
     """Root inside has replaced the program that packs."""
     lies = (
