@@ -11,6 +11,7 @@ import click
 
 from atoll import compose
 from atoll.core.errors import AuthenticationFailed, NotFound
+from atoll.sdk._core.config import KEYS, URLS, first
 
 from .ids import is_whole, resolve
 from .options import settings_options
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from atoll.sdk import Sandbox, SandboxInfo
 
     from .network import Reach
-
-URL_VARIABLES = ("ATOLL_BASE_URL", "HOPX_BASE_URL", "E2B_API_URL")
-KEY_VARIABLES = ("ATOLL_API_KEY", "HOPX_API_KEY", "E2B_API_KEY")
 
 
 @dataclass(frozen=True)
@@ -60,8 +58,8 @@ def find_account(data_dir: str | None, url: str | None, key: str | None) -> Acco
     environ = compose.environment()
     places = compose.read_places({"data_dir": data_dir}, environ)
     here = _running_url(places)
-    url = url or _first(environ, URL_VARIABLES) or here
-    key = key or _first(environ, KEY_VARIABLES)
+    url = url or first(environ, URLS) or here
+    key = key or first(environ, KEYS)
     if url is None:
         raise NotFound(
             f"no Atoll runs on {places.data}, as far as this user can see: start it with `sudo atoll up`, or say where "
@@ -74,10 +72,6 @@ def find_account(data_dir: str | None, url: str | None, key: str | None) -> Acco
             f"no key for {url}: say --key or set ATOLL_API_KEY; `atoll keys create NAME` makes one, where Atoll runs"
         )
     return Account(url.rstrip("/"), key)
-
-
-def _first(environ: Any, names: tuple[str, ...]) -> str | None:  # Any: os.environ's kind of mapping
-    return next((value for name in names if (value := environ.get(name, "").strip())), None)
 
 
 def _running_url(places: Any) -> str | None:  # Any: core.settings.Places

@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 GIB = 2**30
 MAX_STDERR = 64 * 1024
 MAX_NAMED = 10
+MAX_DIGITS = 16
 HOME = "/workspace"
-# $1 is the path. Links are followed here, so that what they lead to is copied.
+# $1 is the path. Links are followed here, so that what they lead to is copied. A file's size is for the progress.
 LOOK = """
 if [ -d "$1" ]; then echo directory
-elif [ -f "$1" ]; then echo file
+elif [ -f "$1" ]; then echo file $(stat -L -c %s -- "$1" 2>/dev/null)
 elif [ -e "$1" ]; then echo other
 else echo missing; fi
 readlink -f "$1"
@@ -126,6 +127,31 @@ def cp(account: Account, source: str, target: str, user: str, max_size: float, q
 
 
 @dataclass(frozen=True)
+class Found:
+    """What there is in the sandbox, as the sandbox says."""
+
+    kind: Kind
+    real: str
+    """Where links lead."""
+    size: int | None = None
+
+
+def parse_found(answer: str, path: str) -> Found | None:
+    """What LOOK says of `path`; None where it is not what LOOK says.
+
+    >>> parse_found("file 7\\n/tmp/real\\n", "/tmp/link")
+    Found(kind=<Kind.FILE: 'file'>, real='/tmp/real', size=7)
+    """
+    first, _, rest = answer.partition("\n")
+    kind, _, size = first.partition(" ")
+    if kind not in set(Kind):
+        return None
+    real = rest.removesuffix("\n")
+    is_size = size.isascii() and size.isdigit() and len(size) < MAX_DIGITS
+    return Found(Kind(kind), real if real.startswith("/") else path, int(size) if is_size else None)
+
+
+@dataclass(frozen=True)
 class Copy:
     sandbox: Sandbox
     user: str
@@ -135,7 +161,8 @@ class Copy:
         if not source.exists():
             raise NotFound(f"there is no file or directory {source}")
         source = source.resolve()
-        kind, real = self._look(target)
+        found = self._look(target)
+        kind, real = found.kind, found.real
         if kind is Kind.OTHER or (kind is Kind.FILE and source.is_dir()):
             raise InvalidInput(f"{plain(target)} is no directory in the sandbox")
         goal = landing(kind, real if kind is Kind.DIRECTORY else target, source.name)
@@ -176,7 +203,8 @@ class Copy:
         return outcome
 
     def out(self, source: str, target: str, max_bytes: int) -> archive.Report:
-        kind, real = self._look(source)
+        found = self._look(source)
+        kind, real = found.kind, found.real
         if kind is Kind.MISSING:
             raise NotFound(f"there is no {plain(source)} in the sandbox")
         if kind is Kind.OTHER:
@@ -190,7 +218,7 @@ class Copy:
         unpack = archive.unpack if kind is Kind.DIRECTORY else archive.unpack_file
         with (
             self._start(GIVE, directory, name if name == "." else f"./{name}") as program,
-            self._progress() as on_bytes,
+            self._progress(found.size) as on_bytes,
         ):
             said = _Said()
             try:
@@ -203,24 +231,22 @@ class Copy:
             said.check(0)
             return report
 
-    def _look(self, path: str) -> tuple[Kind, str]:
-        """What there is in the sandbox, and where links lead."""
+    def _look(self, path: str) -> Found:
         with self._start(LOOK, path) as program:
             said = _Said()
             answer = b"".join(said.of(program))
-        first, _, rest = answer.decode("utf-8", "surrogateescape").partition("\n")
-        said.check(0, despite=first == Kind.MISSING)
-        real = rest.removesuffix("\n")
-        if first not in set(Kind):
+        found = parse_found(answer.decode("utf-8", "surrogateescape"), path)
+        said.check(0, despite=found is not None and found.kind is Kind.MISSING)
+        if found is None:
             raise Unavailable("the sandbox's shell does not answer as one does")
-        return Kind(first), real if real.startswith("/") else path
+        return found
 
     def _start(self, script: str, *arguments: str, stdin: bool = False) -> Program:
         argv = ("sh", "-c", script, "atoll-cp", *arguments)
         return self.sandbox.programs.start(argv, stdin=stdin, user=self.user, working_dir="/")
 
     @contextlib.contextmanager
-    def _progress(self, total: int | None = None) -> Iterator[Callable[[int], object]]:
+    def _progress(self, total: int | None) -> Iterator[Callable[[int], object]]:
         from .progress import transfer
 
         with transfer(total, self.quiet) as on_bytes:

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from atoll import FileOperationError, compose
 from atoll.cli.api import find_account
-from atoll.cli.cp import Kind, Place, landing, parse_place
+from atoll.cli.cp import Found, Kind, Place, landing, parse_found, parse_place
 from atoll.cli.env import parse_pairs
 from atoll.cli.exec import exec_
 from atoll.cli.failures import explained
@@ -485,3 +485,25 @@ def test_colours_are_for_terminals_and_for_those_who_want_them() -> None:
         assert (b"\x1b[1m" in os.read(master, 100)) is bold
         os.close(master)
         os.close(slave)
+
+
+# ---- copies
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        ("directory\n/tmp\n", Found(Kind.DIRECTORY, "/tmp")),
+        ("file 12\n/a\nb\n", Found(Kind.FILE, "/a\nb", 12)),
+        ("file\n/a\n", Found(Kind.FILE, "/a")),
+        ("file -1\n/a\n", Found(Kind.FILE, "/a")),
+        ("file ²\n/a\n", Found(Kind.FILE, "/a")),
+        (f"file {'9' * 5000}\n/a\n", Found(Kind.FILE, "/a")),
+        ("missing\n", Found(Kind.MISSING, "/asked")),
+        ("file 1\nnot-absolute\n", Found(Kind.FILE, "/asked", 1)),
+        ("", None),
+        ("sh: no such thing\n", None),
+    ],
+)
+def test_what_a_sandbox_says_of_a_path_is_read_with_care(answer: str, found: Found | None) -> None:
+    assert parse_found(answer, "/asked") == found

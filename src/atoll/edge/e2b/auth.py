@@ -92,7 +92,8 @@ def signed_by(query: Mapping[str, str], operation: str, tokens: Iterable[tuple[s
 
 
 def signature(path: str, operation: str, username: str, token: str, expiration: str | None = None) -> str:
-    """>>> signature("/x", "read", "", "T")[:3]
+    """
+    >>> signature("/x", "read", "", "T")[:3]
     'v1_'
     """
     parts = [path, operation, username, token] + ([] if expiration is None else [expiration])
