@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 
 import pytest
@@ -229,6 +230,27 @@ def test_the_network_is_changed_while_it_runs():
         info = box.update_network({"deny_out": [atoll.ALL_TRAFFIC], "allow_out": ["192.0.2.1"]})
         assert (info.internet_access, info.network["allow_out"]) == (True, ["192.0.2.1"])
         assert box.update_network(allow_internet_access=False).internet_access is False
+
+
+def test_every_field_of_a_network_is_one_of_the_servers():
+    network = atoll.Network(
+        allow_out=["a.example", "192.0.2.1"],
+        deny_out=[atoll.ALL_TRAFFIC],
+        allow_public_traffic=False,
+        mask_request_host="localhost:${PORT}",
+        https_ports=[8443],
+        rules={"a.example": [{"transform": {"headers": {"X-A": "b"}}}]},
+        dns_servers=["192.0.2.1"],
+        egress_proxy={"address": "192.0.2.9:1080"},
+        dns="open",
+        ech="refuse",
+        inspect=True,
+    )
+    with Sandbox.create("busybox", network=network) as box:
+        shown = box.get_info().network
+        for field in dataclasses.fields(network):
+            assert field.name in shown
+        assert shown["mask_request_host"] == network.mask_request_host
 
 
 def test_a_program_that_listens_is_reached_by_its_url(small, stack):
