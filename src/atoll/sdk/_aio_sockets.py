@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.exceptions import ConcurrencyError, ConnectionClosed, InvalidStatus, WebSocketException
 
 from ._core import sockets
 from ._core.request import Outcome
@@ -35,7 +36,13 @@ class Socket:
             raise sockets.gone(error) from error
 
     async def close(self) -> None:
-        await self._opened.aclose()
+        """What was not read stands before the server's goodbye, so it is read meanwhile."""
+        await asyncio.gather(self._opened.aclose(), self._drain())
+
+    async def _drain(self) -> None:
+        with suppress(ConnectionClosed, ConcurrencyError):  # the second: somebody else reads
+            while True:
+                await self._connection.recv()
 
 
 async def open_socket(url: str, headers: Mapping[str, str], timeout: float) -> Socket | Outcome:

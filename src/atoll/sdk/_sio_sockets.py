@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.exceptions import ConcurrencyError, ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
 from ._core import sockets
@@ -35,7 +36,13 @@ class Socket:
             raise sockets.gone(error) from error
 
     def close(self) -> None:
-        self._opened.close()
+        """What was not read stands before the server's goodbye, so it is read meanwhile."""
+        closing = threading.Thread(target=self._opened.close, daemon=True)
+        closing.start()
+        with suppress(ConnectionClosed, ConcurrencyError):  # the second: somebody else reads
+            while True:
+                self._connection.recv()
+        closing.join()
 
 
 def open_socket(url: str, headers: Mapping[str, str], timeout: float) -> Socket | Outcome:

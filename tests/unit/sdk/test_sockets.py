@@ -103,6 +103,33 @@ def read_async(flood: Flood, look: Callable[[Any], None]) -> int:
     return asyncio.run(run())
 
 
+def leave_sync(flood: Flood) -> int | None:
+    opened = _sio_sockets.open_socket(flood.url, {}, 10)
+    assert isinstance(opened, _sio_sockets.Socket)
+    opened.receive()
+    opened.close()
+    opened.close()
+    return opened._connection.close_code
+
+
+def leave_async(flood: Flood) -> int | None:
+    async def run() -> int | None:
+        opened = await _aio_sockets.open_socket(flood.url, {}, 10)
+        assert isinstance(opened, _aio_sockets.Socket)
+        await opened.receive()
+        await opened.close()
+        await opened.close()
+        return opened._connection.close_code
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("leave", [leave_sync, leave_async])
+def test_who_leaves_a_flood_hears_the_goodbye(flood, leave):
+    """And so need not wait until the time for it is over."""
+    assert leave(flood) == 1000
+
+
 def lost_after_ms(connected: Any) -> int:
     return connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
 
