@@ -14,6 +14,15 @@ def test_a_generation_in_use_is_not_taken_twice(tmp_path):
     assert claims.take({first}) not in (None, first)
 
 
+def test_generations_that_begin_at_once_never_share_one(tmp_path):
+    """Until they have begun, nobody can say that theirs is in use."""
+    claims = Claims(tmp_path, "one")
+    first, second = claims.take(()), claims.take(())
+    assert first != second
+    claims.release(first)
+    assert claims.take(()) == first
+
+
 def test_a_claim_of_a_dead_launcher_of_ours_is_taken_over(tmp_path):
     first = Claims(tmp_path, "one").take(())
     assert Claims(tmp_path, "one").take(()) == first

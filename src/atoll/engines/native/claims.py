@@ -15,13 +15,20 @@ class Claims:
     def __init__(self, directory: Path, installation: str) -> None:
         self._directory = directory
         self._installation = installation
+        self._taken: set[int] = set()
+        """By this launcher: several generations begin at once, and each is in use from here on."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def take(self, in_use: Collection[int]) -> int | None:
         """A generation that nobody has. One that an earlier launcher of ours claimed is ours, unless it is in use."""
-        return next((n for n in range(ids.GENERATIONS) if n not in in_use and self._claim(n)), None)
+        taken = self._taken | {*in_use}
+        found = next((n for n in range(ids.GENERATIONS) if n not in taken and self._claim(n)), None)
+        if found is not None:
+            self._taken.add(found)
+        return found
 
     def release(self, generation: int) -> None:
+        self._taken.discard(generation)
         if self._owner(generation) == self._installation:
             self._path(generation).unlink()
 
