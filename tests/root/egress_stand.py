@@ -242,9 +242,7 @@ class Stand:
         )
         _batch(gateway, f"address add {OUTER}/31 dev {LINK}", f"link set {LINK} up")
         _batch(FABRIC, f"route add default via {OUTER}")
-        forward = Path("/proc/sys/net/ipv4/ip_forward")
-        self.fabric(lambda: forward.write_text("1"))
-        self.internet.gateway(lambda: forward.write_text("1"))
+        self.fabric(lambda: Path("/proc/sys/net/ipv4/ip_forward").write_text("1"))
         self._nft(RULES)
         self.internet.gateway(lambda: subprocess.run(["nft", "-f", "-"], input=OUTSIDE, text=True, check=True))
 

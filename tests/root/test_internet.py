@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import subprocess
+from pathlib import Path
 
 import dns.message
 import dns.query
@@ -48,6 +49,10 @@ def exchange(place, address: str, port: int, content: bytes, tls_name: str = "")
 def curl(place, *words: str) -> str:
     argv = ["curl", "-sS", "-m", "10", "--cacert", str(place.ca_file), *words]
     return place.gateway(lambda: subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+
+
+def test_the_gateway_forwards_whatever_the_machine_does(place):
+    assert place.gateway(lambda: Path("/proc/sys/net/ipv4/ip_forward").read_text()) == "1\n"
 
 
 def test_names_have_addresses_of_both_families(place):

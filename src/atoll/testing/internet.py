@@ -8,8 +8,9 @@
         net.zone.sequence("rebind.test", ATTACKER, METADATA)   # names may be changed at any time
         net.escaped()           # packets for its addresses that left this machine instead: 0
 
-The *gateway* namespace stands for the host that sandboxes go out through; it has a public address with a web server of
-its own, which is no business of a sandbox's. Behind it lies the *far* one with everything else:
+The *gateway* namespace stands for the host that sandboxes go out through; it forwards, whatever this machine does, and
+has a public address with a web server of its own, which is no business of a sandbox's. Behind it lies the *far* one
+with everything else:
 
 - resolvers (8.8.8.8, 1.1.1.1) on 53, over TLS on 853, over HTTPS at /dns-query, and with a page at /;
 - web servers (`WEB`; pages: `web_server`) with TLS, whose authority is in `ca_file`, for the names and the addresses;
@@ -302,6 +303,7 @@ def _build(name: str, ipv6: bool) -> None:
     _batch(name, f"address add {GATEWAY}/24 dev wan0", "link set wan0 up", f"route add default via {FAR}")
     if ipv6:
         _batch(name, f"address add {v6(GATEWAY)}/64 dev wan0 nodad", f"route add default via {v6(FAR)}")
+    inside(NAMESPACES / name, lambda: Path("/proc/sys/net/ipv4/ip_forward").write_text("1"))
     inside(NAMESPACES / far, lambda: _run("nft", "-f", "-", input=SEEN))
     _run("nft", "-f", "-", input=_watch(name))
 
