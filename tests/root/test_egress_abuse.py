@@ -190,9 +190,10 @@ def test_bandwidth_has_a_limit_each_way(named_online, network, url, more):
     """After a pause a second's worth goes at once."""
     with named_online.box(network=network) as box:
         box.sh(f"head -c {A_SECOND} /dev/zero >/tmp/second")
-        box.sh(f"curl -sS -m 30 -o /dev/null {more} {url}")
-        seconds = float(box.sh(f"curl -sS -m 30 -o /dev/null -w '%{{time_total}}' {more} {url}"))
-        assert 0.7 < seconds < 4
+        twice = f"-o /dev/null {url} -o /dev/null {url}"
+        first, second = map(float, box.sh(f"curl -sS -m 30 -w '%{{time_total}}\n' {more} {twice}").split())
+        assert first + second > 0.85  # for two seconds' worth, of which the kernel's bucket holds 1.1 at most
+        assert second < 4
 
 
 def test_nothing_left_this_machine(internet):
