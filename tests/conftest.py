@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from atoll.storage.prepare import prepare
 from atoll.testing.installation import Installation, borrow_templates
@@ -20,6 +21,9 @@ SKIPS = {
     "root": (lambda config: os.geteuid() != 0, "needs root, namespaces and loop devices: run as root"),
     "long": (lambda config: not config.getoption("--long"), "takes long: run with --long"),
 }
+
+settings.register_profile("patient", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")  # how fast a machine makes its examples is nothing that a test is about
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -32,8 +32,6 @@ INSTALLATION = f"{os.getpid() % 0xFFFFFFFF:08x}"
 FABRIC = f"atoll-{INSTALLATION}"
 OUTER, INNER = "100.64.255.0", "100.64.255.1"
 ROUTER = "100.96.0.1"
-LINK = "atu-stand"
-"""Named like an installation's: what is not would be closed by one that lives beside it and made the host forward."""
 
 RULES = f"""
 table inet stand {{
@@ -236,11 +234,11 @@ class Stand:
             FABRIC,
             "link set lo up",
             f"address add {PROXY_ADDRESS}/32 dev lo",
-            f"link add uplink0 type veth peer name {LINK} netns {gateway}",
+            f"link add uplink0 type veth peer name stand0 netns {gateway}",
             f"address add {INNER}/31 dev uplink0",
             "link set uplink0 up",
         )
-        _batch(gateway, f"address add {OUTER}/31 dev {LINK}", f"link set {LINK} up")
+        _batch(gateway, f"address add {OUTER}/31 dev stand0", "link set stand0 up")
         _batch(FABRIC, f"route add default via {OUTER}")
         self.fabric(lambda: Path("/proc/sys/net/ipv4/ip_forward").write_text("1"))
         self._nft(RULES)
@@ -249,7 +247,7 @@ class Stand:
     def _remove(self) -> None:
         for command in (
             ["ip", "netns", "del", FABRIC],
-            ["ip", "-netns", self.internet.name, "link", "del", LINK],
+            ["ip", "-netns", self.internet.name, "link", "del", "stand0"],
             ["ip", "netns", "exec", self.internet.name, "nft", "delete", "table", "inet", "stand"],
         ):
             subprocess.run(command, capture_output=True, check=False)
