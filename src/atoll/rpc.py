@@ -118,12 +118,17 @@ class Connection:
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
 
+    @property
+    def lost(self) -> bool:
+        """Nobody hears an answer any more."""
+        return self._writer.is_closing()
+
     def emit(self, event: str, data: Params) -> None:
         """Never blocks and never fails; a client that is gone misses it and learns by listing when it is back."""
         self.send({"event": event, "data": data})
 
     def send(self, message: wire.Message) -> None:
-        if not self._writer.is_closing():
+        if not self.lost:
             self._writer.write(wire.encode(message))
 
 

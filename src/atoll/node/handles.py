@@ -45,12 +45,14 @@ class HandleState(StrEnum):
 
 
 VISIBLE = {
+    HandleState.STARTING: "stopped",
     HandleState.RUNNING: "running",
     HandleState.PAUSED: "paused",
     HandleState.STOPPING: "stopped",
     HandleState.STOPPED: "stopped",
 }
-"""State on disk → state that `list` reports. The others are not there yet, or not any more."""
+"""State on disk → state that `list` reports. The others are not there yet, or not any more; what starts has its
+disk in any case."""
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,11 @@ class Node:
             "capacity": self._capacity,
             "stop_all": self._stop_all,
         }
+        self._undoing: dict[str, Callable[[Params], Awaitable[Params]]] = {
+            "create": self._methods["destroy"],
+            "start": self._methods["stop"],
+        }
+        """What a server that has gone was making: the next one may look before it is there, and knows nothing of it."""
 
     async def serve(self, stop: asyncio.Event) -> None:
         """The socket appears when the launcher answers and everything is recovered; who connects finds the truth."""
@@ -145,12 +150,16 @@ class Node:
             await asyncio.gather(*self._telling, return_exceptions=True)
             await self._engine.close()
 
-    async def _answer(self, method: str, params: Params, _: Connection) -> Params:
+    async def _answer(self, method: str, params: Params, connection: Connection) -> Params:
         try:
             act = self._methods[method]
         except KeyError:
             raise InvalidInput(f"no method {method!r}") from None
-        return await act(params)
+        answer = await act(params)
+        if connection.lost and method in self._undoing:
+            await self._undoing[method](params)
+            log.info("undone: %s of %s, since nobody waits for it any more", method, params["id"])
+        return answer
 
     async def _dial(self, sandbox_id: str, host: str, port: int) -> socket.socket:
         policy = self._sandboxes.policy(sandbox_id)

@@ -152,6 +152,52 @@ async def test_a_launcher_that_cannot_start_is_told_with_its_log(places: Places)
         await start_launcher(places, ["/bin/sh", "-c", "exit 3"])
 
 
+async def leave_behind(places: Places, method: str, params: dict[str, object]) -> None:
+    """The call arrives, and whoever would hear its answer is gone."""
+    client = await RpcClient.connect(places.node_socket)
+    call = asyncio.create_task(client.call(method, params))
+    await asyncio.sleep(0)
+    await client.close()
+    with pytest.raises(Unavailable):
+        await call
+
+
+async def until_undone(caplog: pytest.LogCaptureFixture, what: str) -> None:
+    async with asyncio.timeout(20):
+        while not any(each.getMessage().startswith(f"undone: {what}") for each in caplog.records):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
+async def test_a_create_whose_caller_has_gone_is_undone(
+    places: Places, cleanup: AsyncExitStack, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    client = await cleanup.enter_async_context(running(build_node(places), places))
+    order = creation()
+    await leave_behind(places, "create", order)
+    await until_undone(caplog, f"create of {order['id']}")
+    assert (await client.call("list"))["sandboxes"] == []
+    assert not places.agent_socket(str(order["id"])).exists()
+
+
+async def test_a_start_whose_caller_has_gone_is_undone_and_the_sandbox_listed_meanwhile(
+    places: Places, cleanup: AsyncExitStack, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that found it missing would forget it, and with it its disk."""
+    caplog.set_level("INFO")
+    client = await cleanup.enter_async_context(running(build_node(places), places))
+    order = creation()
+    await client.call("create", order)
+    await client.call("stop", {"id": order["id"], "incarnation": 1})
+    await leave_behind(places, "start", {**order, "incarnation": 2})
+    (listed,) = (await client.call("list"))["sandboxes"]
+    assert (listed["state"], listed["incarnation"]) == ("stopped", 2)
+    await until_undone(caplog, f"start of {order['id']}")
+    assert (await client.call("list"))["sandboxes"] == [{**listed, "pid": None}]
+    again = await client.call("start", {**order, "incarnation": 3})
+    assert start_time(again["pid"]) is not None
+
+
 async def test_stop_all_ends_the_launcher(places: Places, cleanup: AsyncExitStack) -> None:
     async with running(build_node(places), places) as client:
         born = await client.call("create", creation())
