@@ -35,7 +35,7 @@ class Held:
         return self.sandbox
 
     async def commit(self, new: Sandbox, admit: Admit | None = None) -> Sandbox:
-        """`admit`: as `SandboxRepository.replace_if` says."""
+        """`admit`: as `SandboxRepository.replace` says."""
         self.sandbox = await self._commit(self.sandbox, new, admit)
         return self.sandbox
 

@@ -1,8 +1,8 @@
 """The use cases of a sandbox's life.
 
 Order of things, so that a process killed anywhere leaves nothing that reconciliation does not find:
-- a row is there before the node is asked to make anything, and goes when the node has nothing left (until then it is a
-  tombstone);
+- it is known here before the node is asked to make anything, has a row when it is there, and the row goes when the node
+  has nothing left (until then it is a tombstone); what the node was making when we ended it undoes;
 - the node acts, then the row says so, by compare-and-set on (id, state, incarnation), then the route, then the answer;
 - operations on one sandbox take turns. Only a delete does not wait: whoever then fails its compare-and-set has lost the
   sandbox, and sweeps what it may just have made.
@@ -41,7 +41,7 @@ from atoll.core.template import Template
 from .capacity import Room
 from .deadline import UNDO_S, deadline
 from .held import Held
-from .journal import Journal
+from .journal import Journal, Operation
 from .network import summary
 from .paging import DEFAULT_LIMIT, MAX_LIMIT, cursor_after, position
 from .policies import Policies
@@ -109,7 +109,7 @@ class Sandboxes:
             node, sandbox = await self._admit(caller, order)
             operation.sandbox_id, operation.template = sandbox.id, sandbox.template
             async with self.turns(sandbox.id):
-                sandbox = await self._bear(node, sandbox, caller, order, waits)
+                sandbox = await self._bear(node, sandbox, operation, order, waits)
         return sandbox, self._tokens.issue(sandbox.id)
 
     async def list(
@@ -199,7 +199,7 @@ class Sandboxes:
                     return old, False
                 now = self._clock.now()
                 seconds = clocks.longer(old, timeout_s, now)
-                return await self._commit(old, replace(old, timeout_s=seconds, timeout_from=now)), False
+                return await self._commit(old, replace(old, timeout_s=seconds, timeout_from=now), operation), False
 
     async def run_for(self, caller: Caller, sandbox_id: str, timeout_s: int, shorten: bool = True) -> Sandbox:
         """From now on. 0: its timeout is over, and what that means for it happens before this returns. One that does
@@ -218,7 +218,7 @@ class Sandboxes:
             if seconds == 0:
                 return await self.expire(old, clocks.End.TIMEOUT)
             clocks.check_timeout(seconds, 0.0, self._clocks)
-            return await self._commit(old, replace(old, timeout_s=seconds, timeout_from=now))
+            return await self._commit(old, replace(old, timeout_s=seconds, timeout_from=now), operation)
 
     async def stop(self, caller: Caller, sandbox_id: str) -> Sandbox:
         return await self._move(caller, sandbox_id, Event.STOP, _stop)
@@ -236,7 +236,7 @@ class Sandboxes:
             old = await self._owned(caller, sandbox_id)
             now = self._clock.now()
             clocks.check_timeout(timeout_s, old.ran_until(now), self._clocks)
-            return await self._commit(old, replace(old, timeout_s=timeout_s, timeout_from=now))
+            return await self._commit(old, replace(old, timeout_s=timeout_s, timeout_from=now), operation)
 
     async def set_network(
         self,
@@ -455,24 +455,19 @@ class Sandboxes:
             return SecretUse(variable, name, self.placeholder(caller.principal.organization_id, name))
         return SecretUse(variable, name, new_placeholder())
 
-    async def _bear(self, node: Node, sandbox: Sandbox, caller: Caller, order: CreateOrder, waits: Waits) -> Sandbox:
-        await self._insert(sandbox, caller.principal.quota)
+    async def _bear(
+        self, node: Node, sandbox: Sandbox, operation: Operation, order: CreateOrder, waits: Waits
+    ) -> Sandbox:
+        await self._store.sandboxes.begin(sandbox, _admission(operation.caller.principal.quota, sandbox))
         try:
             socket = await node.create(_birth(sandbox, await self._values.network(sandbox), order))
             if not await waits():
                 raise Conflict("the caller has left")
             born = moved(sandbox, step(sandbox.state, Event.CREATED), self._clock.now())
-            return await self._commit(sandbox, replace(born, socket=socket))
+            return await self._commit(sandbox, replace(born, socket=socket), operation)
         except BaseException:
             await asyncio.shield(self._undo(node, sandbox))
             raise
-
-    async def _insert(self, sandbox: Sandbox, quota: Quota) -> None:
-        if quota == UNLIMITED:  # nothing is counted for it
-            await self._store.sandboxes.insert(sandbox)
-        else:
-            more = used_by(sandbox.limits)
-            await self._store.sandboxes.insert_if(sandbox, lambda used: check_quota(quota, used, more))
 
     async def _renetworked(self, old: Sandbox, policy: Policy | None, ingress: Mapping[str, Any]) -> Sandbox:
         """Called with its turn taken. Of one that only has its disk the row alone changes: its start brings it."""
@@ -527,13 +522,16 @@ class Sandboxes:
     async def _move(
         self, caller: Caller, sandbox_id: str, event: Event, act: Act, only_from: State | None = None
     ) -> Sandbox:
-        async with self._journal.operation(caller, f"sandbox.{event.value}", sandbox_id), deadline(event.value):
+        async with (
+            self._journal.operation(caller, f"sandbox.{event.value}", sandbox_id) as operation,
+            deadline(event.value),
+        ):
             await self._check_made(caller, sandbox_id, event)
             async with self.turns(sandbox_id):
                 old = await self._owned(caller, sandbox_id)
                 if only_from not in (None, old.state):
                     raise _cannot(event, old)
-                return await self._advance(old, event, act)
+                return await self._advance(old, event, act, operation)
 
     async def _rouse(self, old: Sandbox, memory: bool, timeout_s: int, on_timeout: OnTimeout) -> Sandbox:
         if old.state is State.PAUSED and not memory:
@@ -554,6 +552,7 @@ class Sandboxes:
         old: Sandbox,
         event: Event,
         act: Act,
+        operation: Operation | None = None,
         **changes: Any,  # Any: fields of a sandbox that change with its state
     ) -> Sandbox:
         state = step(old.state, event)
@@ -563,7 +562,7 @@ class Sandboxes:
         now = self._clock.now()
         if state in EXECUTING and (clocks.rests(old) or changes):
             changes["timeout_from"] = now
-        return await self._commit(old, replace(moved(done, state, now), last_activity_at=now, **changes))
+        return await self._commit(old, replace(moved(done, state, now), last_activity_at=now, **changes), operation)
 
     async def _wake(self, sandbox_id: str) -> Sandbox:
         """What is refused leaves no row in the audit: whoever asks for a URL could write there."""
@@ -577,27 +576,29 @@ class Sandboxes:
             self.turns(sandbox_id),
         ):
             operation.detail = "traffic"
-            return await self._advance(await self._known(sandbox_id), Event.RESUME, _resume)
+            return await self._advance(await self._known(sandbox_id), Event.RESUME, _resume, operation)
 
     def _woken(self, sandbox_id: str, done: asyncio.Task[Sandbox]) -> None:
         self._waking.pop(sandbox_id, None)
         if not done.cancelled():
             done.exception()  # seen, also when every caller has left
 
-    async def _commit(self, old: Sandbox, new: Sandbox) -> Sandbox:
-        return await self._commit_if(old, new, None)
-
-    async def _commit_if(self, old: Sandbox, new: Sandbox, admit: Admit | None) -> Sandbox:
+    async def _commit(
+        self, old: Sandbox, new: Sandbox, operation: Operation | None = None, admit: Admit | None = None
+    ) -> Sandbox:
+        """`operation`: it has succeeded with this, and its entry in the audit is written together with it."""
         use = self._uses.of(old.id)
         new = replace(new, check_at=clocks.next_check(new, use, self._clocks, self._clock.now()))
-        if admit is None:
-            written = await self._store.sandboxes.replace(old, new)
-        else:
-            written = await self._store.sandboxes.replace_if(old, new, admit)
-        if not written:
+        entry = operation.entry() if operation else None
+        if not await self._store.sandboxes.replace(old, new, admit=admit, entry=entry):
             await self._lost_race(new)
+        if operation:
+            operation.written = entry
         await self._routes.publish(new)
         return new
+
+    async def _commit_if(self, old: Sandbox, new: Sandbox, admit: Admit | None) -> Sandbox:
+        return await self._commit(old, new, admit=admit)
 
     async def _lost_race(self, new: Sandbox) -> None:
         """A delete came first; what was just made or started must not outlive it."""
@@ -614,7 +615,7 @@ class Sandboxes:
             return
         async with self._journal.operation(ATOLL, f"sandbox.{event.value}", new.id) as operation:
             operation.detail = reason or None
-            await self._commit(expected, moved(new, state, self._clock.now(), reason))
+            await self._commit(expected, moved(new, state, self._clock.now(), reason), operation)
 
     async def _entomb(self, old: Sandbox, event: Event, reason: str) -> Sandbox:
         """Wins over every other operation: tries again with whatever state it finds."""
@@ -652,6 +653,12 @@ class Sandboxes:
         if found is None or found.state is State.DELETED:
             raise _no_such_sandbox(sandbox_id)
         return found
+
+
+def _admission(quota: Quota, sandbox: Sandbox) -> Admit | None:
+    if quota == UNLIMITED:  # nothing is counted for it
+        return None
+    return lambda used: check_quota(quota, used, used_by(sandbox.limits))
 
 
 def check_wakes(sandbox: Sandbox) -> None:

@@ -207,22 +207,21 @@ Admit = Callable[[Used], None]
 
 
 class SandboxRepository(Protocol):
-    async def insert(self, sandbox: Sandbox) -> None: ...
-
-    async def insert_if(self, sandbox: Sandbox, admit: Admit) -> None:
-        """`admit` is told what the living sandboxes of the same key use, in the transaction that inserts."""
+    async def begin(self, sandbox: Sandbox, admit: Admit | None = None) -> None:
+        """It is being made: from now on it is found and counted like any other, and written with its first `replace`.
+        Until then it is this server's alone, and ends with it. `admit` is told what the living sandboxes of the same
+        key use, and nothing comes between."""
         ...
 
     async def get(self, sandbox_id: str) -> Sandbox | None:
         """Tombstones included."""
         ...
 
-    async def replace(self, old: Sandbox, new: Sandbox) -> bool:
-        """Compare-and-set: False when the row is no longer in `old`'s state and incarnation."""
-        ...
-
-    async def replace_if(self, old: Sandbox, new: Sandbox, admit: Admit) -> bool:
-        """As `insert_if` does; what is used includes `old`."""
+    async def replace(
+        self, old: Sandbox, new: Sandbox, *, admit: Admit | None = None, entry: AuditEntry | None = None
+    ) -> bool:
+        """Compare-and-set: False when the row is no longer in `old`'s state and incarnation. `admit`: as in `begin`;
+        what is used includes `old`. `entry` is written to the audit with it."""
         ...
 
     async def used(self, key_id: str) -> Used:
@@ -278,6 +277,10 @@ class KeyRepository(Protocol):
 
 class AuditRepository(Protocol):
     async def append(self, entry: AuditEntry) -> None: ...
+
+    async def correct(self, entry: AuditEntry, outcome: str) -> None:
+        """Of one that was written: it has ended otherwise."""
+        ...
 
     async def forget(self, before: float, most: int) -> None:
         """Removes what is older, and the oldest beyond `most`."""

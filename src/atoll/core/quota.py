@@ -3,7 +3,7 @@ paused or stopped counts, since nothing may keep it from going on."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from .limits import Limits, Size, too_much
@@ -37,6 +37,9 @@ class Used:
     vcpu: int = 0
     memory_mib: int = 0
     disk_mib: int = 0
+
+    def __add__(self, other: Used) -> Used:
+        return Used(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)

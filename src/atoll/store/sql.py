@@ -43,6 +43,7 @@ from atoll.core.secrets import Secret, SecretUse, SecretValue
 from atoll.core.volumes import Volume, VolumeMount
 
 from . import tables
+from .drafts import Drafts, place
 from .seal import Seal
 
 T = TypeVar("T")
@@ -113,6 +114,15 @@ REPLACE_SECRET = update(tables.secrets).where(
 REMOVE_SECRET = delete(tables.secrets).where(_secret.id == bindparam("key"))
 
 INSERT_AUDIT = insert(tables.audit)
+CORRECT_AUDIT = (
+    update(tables.audit)
+    .where(
+        tables.audit.c.sandbox_id == bindparam("box"),
+        tables.audit.c.operation == bindparam("done"),
+        tables.audit.c.at == bindparam("then"),
+    )
+    .values(outcome=bindparam("became"))
+)
 _newest = select(func.max(tables.audit.c.seq)).scalar_subquery()
 FORGET_AUDIT = delete(tables.audit).where(
     or_(tables.audit.c.at < bindparam("before"), tables.audit.c.seq <= _newest - bindparam("most"))
@@ -213,32 +223,48 @@ class SqlSandboxes(_Repository):
     def __init__(self, database: _Database, seal: Seal) -> None:
         super().__init__(database)
         self._seal = seal
+        self._drafts = Drafts()
 
-    async def insert(self, sandbox: Sandbox) -> None:
-        with self._database.begin() as connection:
-            self._insert(connection, sandbox)
-
-    async def insert_if(self, sandbox: Sandbox, admit: Admit) -> None:
-        with self._database.begin() as connection:
-            admit(_used(connection, sandbox.key_id))
-            self._insert(connection, sandbox)
-
-    async def replace_if(self, old: Sandbox, new: Sandbox, admit: Admit) -> bool:
-        with self._database.begin() as connection:
-            admit(_used(connection, old.key_id))
-            values = self._changes(old, new)
-            return int(connection.execute(REPLACE_SANDBOX, values).rowcount) == 1
+    async def begin(self, sandbox: Sandbox, admit: Admit | None = None) -> None:
+        if admit is not None:
+            admit(await self.used(sandbox.key_id))
+        self._drafts.put(sandbox)
 
     async def used(self, key_id: str) -> Used:
         with self._database.begin() as connection:
-            return _used(connection, key_id)
+            return self._used(connection, key_id)
+
+    def _used(self, connection: Connection, key_id: str) -> Used:
+        written = Used(**connection.execute(USED_BY_KEY, {"key": key_id}).mappings().one())
+        return written + self._drafts.used(key_id)
 
     async def get(self, sandbox_id: str) -> Sandbox | None:
+        if (draft := self._drafts.get(sandbox_id)) is not None:
+            return draft
         rows = self._read(GET_SANDBOX, {"key": sandbox_id})
         return self._sandbox(rows[0]) if rows else None
 
-    async def replace(self, old: Sandbox, new: Sandbox) -> bool:
-        return self._write(REPLACE_SANDBOX, self._changes(old, new)) == 1
+    async def replace(
+        self, old: Sandbox, new: Sandbox, *, admit: Admit | None = None, entry: AuditEntry | None = None
+    ) -> bool:
+        with self._database.begin() as connection:
+            if admit is not None:
+                admit(self._used(connection, old.key_id))
+            if not self._put(connection, old, new):
+                return False
+            if entry is not None:
+                connection.execute(INSERT_AUDIT, _plain_values(entry))
+        self._drafts.drop(old.id)
+        return True
+
+    def _put(self, connection: Connection, old: Sandbox, new: Sandbox) -> bool:
+        draft = self._drafts.get(old.id)
+        if draft is None:
+            return int(connection.execute(REPLACE_SANDBOX, self._changes(old, new)).rowcount) == 1
+        if (draft.state, draft.incarnation) != (old.state, old.incarnation):
+            return False
+        self._insert(connection, new)
+        return True
 
     def _changes(self, old: Sandbox, new: Sandbox) -> Values:
         changes = self._sealed(new.id, _changed(_sandbox_values(old), _sandbox_values(new)))
@@ -265,10 +291,12 @@ class SqlSandboxes(_Repository):
         if after is not None:
             query = query.where(_behind(after, oldest_first))
         order = (_box.created_at, _box.id) if oldest_first else (_box.created_at.desc(), _box.id.desc())
-        return _all(self._sandbox, self._read(query.order_by(*order).limit(limit)))
+        rows = _all(self._sandbox, self._read(query.order_by(*order).limit(limit)))
+        drafts = self._drafts.among(where, after, oldest_first)
+        return sorted([*rows, *drafts], key=place, reverse=not oldest_first)[:limit] if drafts else rows
 
     async def on_node(self, node_id: str) -> Sequence[Sandbox]:
-        return _all(self._sandbox, self._read(ON_NODE, {"node": node_id}))
+        return [*_all(self._sandbox, self._read(ON_NODE, {"node": node_id})), *self._drafts.on_node(node_id)]
 
     async def executing_or_kept(self) -> Sequence[Sandbox]:
         return _all(self._sandbox, self._read(NOT_DELETED.where(_box.state != State.CREATING.value)))
@@ -285,7 +313,7 @@ class SqlSandboxes(_Repository):
         return _all(self._sandbox, self._read(TOMBSTONES, {"before": before}))
 
     async def unfinished(self, before: float) -> Sequence[Sandbox]:
-        return _all(self._sandbox, self._read(UNFINISHED, {"before": before}))
+        return [*_all(self._sandbox, self._read(UNFINISHED, {"before": before})), *self._drafts.unfinished(before)]
 
     async def purge(self, sandbox_id: str) -> None:
         with self._database.begin() as connection:
@@ -346,6 +374,10 @@ class SqlKeys(_Repository):
 class SqlAudit(_Repository):
     async def append(self, entry: AuditEntry) -> None:
         self._write(INSERT_AUDIT, _plain_values(entry))
+
+    async def correct(self, entry: AuditEntry, outcome: str) -> None:
+        known = {"box": entry.sandbox_id, "done": entry.operation, "then": entry.at}
+        self._write(CORRECT_AUDIT, {**known, "became": outcome})
 
     async def list(self, limit: int) -> Sequence[AuditEntry]:
         return _all(_audit_entry, self._read(LIST_AUDIT, {"most": limit}))
@@ -504,10 +536,6 @@ class SqlNodes(_Repository):
 
 def _all(build: Callable[[RowMapping], T], rows: Sequence[RowMapping]) -> Sequence[T]:
     return [build(row) for row in rows]
-
-
-def _used(connection: Connection, key_id: str) -> Used:
-    return Used(**connection.execute(USED_BY_KEY, {"key": key_id}).mappings().one())
 
 
 def _chosen(events: Select[Any], query: EventQuery) -> Select[Any]:

@@ -49,7 +49,7 @@ def broken(*_: object) -> None:
     raise RuntimeError("a bug")
 
 
-def full(*_: object) -> None:
+def full(*_: object, **__: object) -> None:
     raise OperationalError("UPDATE", {}, Exception("database or disk is full"))
 
 
@@ -66,8 +66,8 @@ def full_host(plane: Plane) -> None:
     plane.node.room = replace(ROOMY, disk_available_mib=0)
 
 
-def store_full_at_the_insert(plane: Plane) -> None:
-    plane.store.sandboxes.insert = full
+def store_broken_at_the_beginning(plane: Plane) -> None:
+    plane.store.sandboxes.begin = full
 
 
 def node_refuses(plane: Plane) -> None:
@@ -86,7 +86,7 @@ FAULTS: list[tuple[Callable[[Plane], None], type[Exception]]] = [
     (unknown_and_no_answer, Unavailable),
     (no_capacity_answer, Unavailable),
     (full_host, CapacityExceeded),
-    (store_full_at_the_insert, OperationalError),
+    (store_broken_at_the_beginning, OperationalError),
     (node_refuses, InternalError),
     (node_away, Unavailable),
     (node_buggy, RuntimeError),

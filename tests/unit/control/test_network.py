@@ -136,7 +136,7 @@ async def test_a_change_that_cannot_be_stored_is_taken_back_on_the_node(
 ) -> None:
     box = await create(plane)
 
-    async def full(*_: object) -> bool:
+    async def full(*_: object, **__: object) -> bool:
         raise OperationalError("UPDATE", {}, Exception("database or disk is full"))
 
     with monkeypatch.context() as broken:

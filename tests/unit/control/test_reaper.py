@@ -229,10 +229,10 @@ async def test_one_failing_look_does_not_keep_the_others(plane: Plane, caplog: p
     boxes = [await create(plane, timeout_s=60) for _ in range(3)]
     real: Callable[..., Awaitable[bool]] = plane.store.sandboxes.replace
 
-    async def replace_row(old: Sandbox, new: Sandbox) -> bool:
+    async def replace_row(old: Sandbox, new: Sandbox, **more: object) -> bool:
         if old.id == boxes[1]:
             raise RuntimeError("bug")
-        return await real(old, new)
+        return await real(old, new, **more)
 
     plane.store.sandboxes.replace = replace_row
     await pass_time(plane, 60)

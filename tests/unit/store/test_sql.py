@@ -61,21 +61,26 @@ def sandbox(sandbox_id: str = "a", **changes: object) -> Sandbox:
     return replace(made, **changes)
 
 
+async def put(store: SqlStore, made: Sandbox) -> None:
+    await store.sandboxes.begin(made)
+    assert await store.sandboxes.replace(made, made)
+
+
 async def test_a_row_comes_back_as_it_was(store: SqlStore):
-    await store.sandboxes.insert(sandbox())
+    await put(store, sandbox())
     assert await store.sandboxes.get("a") == sandbox()
     assert await store.sandboxes.get("b") is None
 
 
 async def test_an_id_is_used_once(store: SqlStore):
-    await store.sandboxes.insert(sandbox())
+    await put(store, sandbox())
     with pytest.raises(IntegrityError):
-        await store.sandboxes.insert(sandbox())
+        await put(store, sandbox())
 
 
 async def test_replace_wins_only_from_the_state_and_incarnation_it_saw(store: SqlStore):
     old = sandbox()
-    await store.sandboxes.insert(old)
+    await put(store, old)
     running = moved(old, State.RUNNING, 5.0)
     assert await store.sandboxes.replace(old, running)
     assert await store.sandboxes.get("a") == running
@@ -87,13 +92,13 @@ async def test_replace_wins_only_from_the_state_and_incarnation_it_saw(store: Sq
 async def test_replace_that_changes_nothing_still_compares(store: SqlStore):
     old = sandbox()
     assert not await store.sandboxes.replace(old, old)
-    await store.sandboxes.insert(old)
+    await put(store, old)
     assert await store.sandboxes.replace(old, old)
 
 
 async def test_list_is_newest_first_and_pages_without_gap_or_overlap(store: SqlStore):
     for n in range(7):
-        await store.sandboxes.insert(sandbox(f"s{n}", created_at=float(n // 2)))
+        await put(store, sandbox(f"s{n}", created_at=float(n // 2)))
     where = SandboxFilter(organization_id=1)
     seen, after = [], None
     while page := await store.sandboxes.list(where, after, 2):
@@ -103,10 +108,10 @@ async def test_list_is_newest_first_and_pages_without_gap_or_overlap(store: SqlS
 
 
 async def test_list_filters_and_hides_tombstones_and_other_organizations(store: SqlStore):
-    await store.sandboxes.insert(sandbox("run", state=State.RUNNING))
-    await store.sandboxes.insert(sandbox("far", state=State.RUNNING, region="eu"))
-    await store.sandboxes.insert(sandbox("gone", state=State.DELETED))
-    await store.sandboxes.insert(sandbox("other", organization_id=2))
+    await put(store, sandbox("run", state=State.RUNNING))
+    await put(store, sandbox("far", state=State.RUNNING, region="eu"))
+    await put(store, sandbox("gone", state=State.DELETED))
+    await put(store, sandbox("other", organization_id=2))
 
     async def ids(**where: object) -> set[str]:
         return {row.id for row in await store.sandboxes.list(SandboxFilter(1, **where), None, 10)}
@@ -123,7 +128,7 @@ async def test_to_check_gives_what_is_due_earliest_first(store: SqlStore):
         ("first", 1.0, "running"),
         ("dead", 1.0, "deleted"),
     ):
-        await store.sandboxes.insert(sandbox(name, check_at=at, state=State(state)))
+        await put(store, sandbox(name, check_at=at, state=State(state)))
     assert [row.id for row in await store.sandboxes.to_check(3.0, 10)] == ["first", "due"]
     await store.sandboxes.set_check_at([("first", None), ("due", 10.0)])
     await store.sandboxes.set_check_at([])
@@ -131,8 +136,8 @@ async def test_to_check_gives_what_is_due_earliest_first(store: SqlStore):
 
 
 async def test_purge_removes_tombstones_only(store: SqlStore):
-    await store.sandboxes.insert(sandbox("live", state=State.RUNNING))
-    await store.sandboxes.insert(sandbox("dead", state=State.DELETED, state_since=5.0))
+    await put(store, sandbox("live", state=State.RUNNING))
+    await put(store, sandbox("dead", state=State.DELETED, state_since=5.0))
     assert [row.id for row in await store.sandboxes.tombstones(6.0)] == ["dead"]
     assert await store.sandboxes.tombstones(5.0) == []
     await store.sandboxes.purge("live")
@@ -174,7 +179,7 @@ async def test_a_node_is_recorded_once_and_renewed(store: SqlStore):
 
 async def test_rows_outlive_the_process(tmp_path: Path):
     first = open_store(tmp_path / "atoll.db")
-    await first.sandboxes.insert(sandbox())
+    await put(first, sandbox())
     second = open_store(tmp_path / "atoll.db")  # while the first is still open: no lock is held between calls
     assert await second.sandboxes.get("a") == sandbox()
     first.close()
@@ -213,32 +218,34 @@ def test_a_migration_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatc
     engine.dispose()
 
 
-async def test_an_insert_is_told_what_the_living_sandboxes_of_its_key_use(store: SqlStore):
+async def test_what_begins_is_told_what_the_living_sandboxes_of_its_key_use(store: SqlStore):
     big = Limits(vcpu=4, memory_mib=4096, disk_mib=20480)
-    await store.sandboxes.insert(sandbox("a", state=State.STOPPED, limits=big))
-    await store.sandboxes.insert(sandbox("b", state=State.CREATING))
-    await store.sandboxes.insert(sandbox("dead", state=State.DELETED, limits=big))
-    await store.sandboxes.insert(sandbox("other", key_id="other", limits=big))
+    await put(store, sandbox("a", state=State.STOPPED, limits=big))
+    await put(store, sandbox("b", state=State.CREATING))
+    await put(store, sandbox("dead", state=State.DELETED, limits=big))
+    await put(store, sandbox("other", key_id="other", limits=big))
     told: list[Used] = []
-    await store.sandboxes.insert_if(sandbox("c"), told.append)
+    await store.sandboxes.begin(sandbox("c"), told.append)
     assert told == [Used(sandboxes=2, vcpu=4 + 3, memory_mib=4096 + 2048, disk_mib=20480 + 10240)]
-    await store.sandboxes.insert_if(sandbox("d", key_id="new"), told.append)
+    await store.sandboxes.begin(sandbox("d", key_id="new"), told.append)
     assert told[-1] == Used()
+    await store.sandboxes.begin(sandbox("e", key_id="new"), told.append)
+    assert told[-1] == Used(sandboxes=1, vcpu=3, memory_mib=2048, disk_mib=10240), "that is being made"
 
 
-async def test_an_insert_that_is_not_admitted_is_none(store: SqlStore):
+async def test_what_is_not_admitted_does_not_begin(store: SqlStore):
     def refuse(used: Used) -> None:
         raise InvalidInput("full")
 
     with pytest.raises(InvalidInput):
-        await store.sandboxes.insert_if(sandbox("a"), refuse)
+        await store.sandboxes.begin(sandbox("a"), refuse)
     assert await store.sandboxes.get("a") is None
 
 
 async def test_unfinished_are_those_being_created_for_long(store: SqlStore):
-    await store.sandboxes.insert(sandbox("old", state_since=5.0))
-    await store.sandboxes.insert(sandbox("new", state_since=9.0))
-    await store.sandboxes.insert(sandbox("run", state_since=5.0, state=State.RUNNING))
+    await put(store, sandbox("old", state_since=5.0))
+    await put(store, sandbox("new", state_since=9.0))
+    await put(store, sandbox("run", state_since=5.0, state=State.RUNNING))
     assert [row.id for row in await store.sandboxes.unfinished(9.0)] == ["old"]
 
 
@@ -284,7 +291,7 @@ async def test_a_sandbox_from_before_there_were_policies_has_no_rules_and_the_us
 
 async def test_a_policy_is_sealed_comes_back_and_is_written_only_when_it_changes(store: SqlStore, tmp_path: Path):
     made = sandbox(network={"deny_out": ["192.0.2.77"]})
-    await store.sandboxes.insert(made)
+    await put(store, made)
     assert await store.sandboxes.get("a") == made
 
     def written() -> str:
@@ -302,7 +309,7 @@ async def test_a_policy_is_sealed_comes_back_and_is_written_only_when_it_changes
 async def test_a_traffic_token_is_sealed_and_comes_back(store: SqlStore, tmp_path: Path):
     given = Ingress(3000, True, False, "localhost:${PORT}", (8443,), "traffic-s3cret")
     made = sandbox(ingress=given, dialect=Dialect.NOVITA)
-    await store.sandboxes.insert(made)
+    await put(store, made)
     assert await store.sandboxes.get("a") == made
     changed = replace(made, ingress=replace(given, https_ports=()))
     assert await store.sandboxes.replace(made, changed)
@@ -311,7 +318,7 @@ async def test_a_traffic_token_is_sealed_and_comes_back(store: SqlStore, tmp_pat
 
 
 async def test_what_was_sealed_for_one_column_does_not_open_in_another(store: SqlStore, tmp_path: Path):
-    await store.sandboxes.insert(sandbox(ingress=Ingress(web_port=3000)))
+    await put(store, sandbox(ingress=Ingress(web_port=3000)))
     with contextlib.closing(sqlite3.connect(tmp_path / "atoll.db")) as database:
         database.execute("UPDATE sandboxes SET network = ingress")
         database.commit()
