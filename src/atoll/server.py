@@ -62,7 +62,7 @@ def create_app(
     app.state.addresses = render.Addresses(public_url.rstrip("/"), domain)
     app.state.is_ready = is_ready
     handle_errors(app, _answer_error)
-    return RequestScope(app)
+    return RequestScope(app, lambda: services.routes.mark)
 
 
 def _answer_error(request: Request, problem: AtollError, status: int | None) -> Response:

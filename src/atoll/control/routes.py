@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Collection, Iterable, KeysView
 from typing import Any
 
@@ -49,7 +50,15 @@ def route_of(sandbox: Sandbox) -> Message | None:
 class Routes:
     def __init__(self) -> None:
         self._routes: dict[str, Message] = {}
+        self._life = secrets.token_hex(4)
+        self._told = 0
         self._followers: set[asyncio.Queue[Message | None]] = set()
+
+    @property
+    def mark(self) -> str:
+        """Of this server's life and of its changes until now: whoever follows has seen them with the message that bears
+        it."""
+        return f"{self._life}.{self._told}"
 
     def load(self, sandboxes: Iterable[Sandbox]) -> None:
         self._routes = {sandbox.id: route for sandbox in sandboxes if (route := route_of(sandbox))}
@@ -82,12 +91,12 @@ class Routes:
 
     async def follow(self, heartbeat_s: float = HEARTBEAT_S) -> AsyncIterator[Message]:
         changes: asyncio.Queue[Message | None] = asyncio.Queue(MAX_BEHIND)
-        snapshot = list(self._routes.values())
+        snapshot, mark = list(self._routes.values()), self.mark
         self._followers.add(changes)
         try:
             for route in snapshot:
                 yield route
-            yield {"ready": True}
+            yield {"ready": True, "mark": mark}
             while (message := await _next(changes, heartbeat_s)) is not None:
                 yield message
         finally:
@@ -98,7 +107,9 @@ class Routes:
         for follower in list(self._followers):
             self._drop(follower)
 
-    def _tell(self, message: Message) -> None:
+    def _tell(self, change: Message) -> None:
+        self._told += 1
+        message = {**change, "mark": self.mark}
         for follower in list(self._followers):
             try:
                 follower.put_nowait(message)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+ROUTES_MARK = "X-Atoll-Routes"
+"""In the server's answers to the edge: up to where the route table was told when the answer was made."""
 _E2B = re.compile(r"/(?:v[23]|sandboxes|templates|default-templates|snapshots|volumes|secrets)(?:/.*)?", re.DOTALL)
 
 

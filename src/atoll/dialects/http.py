@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from atoll.control.rates import refuse_over
 from atoll.control.services import Services
+from atoll.core.api_paths import ROUTES_MARK
 from atoll.core.audit import Caller
 from atoll.core.errors import AtollError, InternalError, InvalidInput, NotFound
 from atoll.core.rates import Kind, Verdict
@@ -130,10 +131,12 @@ def plain_routes(routers: Iterable[APIRouter], serves: Serves) -> list[Route]:
 
 class RequestScope:
     """Outermost: gives each request an id (the edge's, when it sent one), shows it and its key's rate in the
-    answer, and logs under it what nobody caught; the answer to that is in `handle_errors`."""
+    answer, and logs under it what nobody caught; the answer to that is in `handle_errors`. `mark`: of the routes, for
+    the edge."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, mark: Callable[[], str]) -> None:
         self._app = app
+        self._mark = mark
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         identity = scope["request_id"] = _given_id(scope) or "req_" + secrets.token_hex(12)
@@ -141,7 +144,9 @@ class RequestScope:
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(raw=message["headers"]).update({"X-Request-ID": identity, **scope["rate_headers"]})
+                MutableHeaders(raw=message["headers"]).update(
+                    {"X-Request-ID": identity, ROUTES_MARK: self._mark(), **scope["rate_headers"]}
+                )
             await send(message)
 
         try:

@@ -30,6 +30,8 @@ class Exchange:
     """The connection carries no further request."""
     sandbox_id: str = ""
     """Whose it is, as soon as that is known."""
+    routes: str = ""
+    """Up to where the route table was told when the server answered."""
     marks: dict[str, str] = field(default_factory=dict)
     """Headers of the answer, whatever it is."""
 

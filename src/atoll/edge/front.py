@@ -156,7 +156,7 @@ class Front:
         response = await forward(exchange, self._server)
         changed = changed_sandbox(exchange.request.method, exchange.path)
         if changed is not None:
-            await self._finder.routes.refresh(changed)
+            await self._finder.routes.refresh(changed, exchange.routes)
         return response
 
     async def _agent(self, exchange: Exchange, sandbox_id: str, path: str) -> web.StreamResponse:

@@ -7,6 +7,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
+from atoll.core.api_paths import ROUTES_MARK
 from atoll.core.errors import Unavailable
 
 from .exchange import Exchange
@@ -18,7 +19,7 @@ HOP_BY_HOP = frozenset(name.decode() for name in fields.HOP_BY_HOP) | {"expect",
 """The latter are dealt with here, and not passed on to be dealt with again."""
 BODILESS = frozenset({204, 304})
 """Their head is the whole answer: with it the client goes on, so it goes out last."""
-ANSWER_DROPS = HOP_BY_HOP | {"date", "server"}
+ANSWER_DROPS = HOP_BY_HOP | {"date", "server", ROUTES_MARK.lower()}
 
 
 async def forward(exchange: Exchange, server: ServerLink) -> web.StreamResponse:
@@ -36,6 +37,7 @@ async def forward(exchange: Exchange, server: ServerLink) -> web.StreamResponse:
         # E2B's clients repeat a 503 unless they are told: a call that has arrived may have done what it asks for.
         exchange.marks["Should-Retry"] = "true" if isinstance(error, aiohttp.ClientConnectorError) else "false"
         raise Unavailable("the control plane does not answer; try again") from error
+    exchange.routes = answer.headers.get(ROUTES_MARK, "")
     async with answer:
         return await _relay(exchange, answer)
 

@@ -188,6 +188,8 @@ class Routes:
         self._on_ready = on_ready
         self._sleep = sleep
         self._asks: dict[str, asyncio.Task[Route | None]] = {}
+        self._mark = ""
+        """Of the last message; empty while nothing comes."""
 
     async def follow(self) -> None:
         """Runs until cancelled."""
@@ -204,11 +206,15 @@ class Routes:
     async def _follow_once(self) -> bool:
         complete = False
         self.table.begin_snapshot()
-        async for message in self._source.stream_routes():
-            if apply(self.table, message):
-                complete = True
-                self.ready.set()
-                self._on_ready()
+        try:
+            async for message in self._source.stream_routes():
+                if apply(self.table, message):
+                    complete = True
+                    self.ready.set()
+                    self._on_ready()
+                self._mark = str(message.get("mark", self._mark))
+        finally:
+            self._mark = ""
         return complete
 
     async def find(self, sandbox_id: str) -> Route | None:
@@ -228,12 +234,20 @@ class Routes:
         if not done.cancelled():
             done.exception()  # seen, also when every caller has left
 
-    async def refresh(self, sandbox_id: str) -> None:
-        """Makes the table at least as new as this moment; an answer asked for earlier will not do."""
+    async def refresh(self, sandbox_id: str, mark: str = "") -> None:
+        """Makes the table at least as new as this moment, or as the server's was when it gave that mark; an answer
+        asked for earlier will not do."""
+        if self._has_seen(mark):
+            return
         while (earlier := self._asks.get(sandbox_id)) is not None:
             await asyncio.wait((earlier,))
         with suppress(AtollError):
             await self.ask(sandbox_id)
+
+    def _has_seen(self, mark: str) -> bool:
+        life, _, number = mark.partition(".")
+        seen_life, _, seen = self._mark.partition(".")
+        return life == seen_life != "" and int(number) <= int(seen)
 
     async def _ask(self, sandbox_id: str) -> Route | None:
         self.table.asking(sandbox_id)

@@ -14,11 +14,14 @@ async def test_a_follower_gets_everything_then_ready_then_changes(plane: Plane):
     first = await create(plane)
     stream = plane.services.routes.follow()
     assert (await anext(stream))["id"] == first
-    assert await anext(stream) == {"ready": True}
+    ready = await anext(stream)
+    assert ready == {"ready": True, "mark": plane.services.routes.mark}
     await plane.services.sandboxes.pause(plane.caller, first)
-    assert (await anext(stream))["state"] == "paused"
+    paused = await anext(stream)
+    assert paused["state"] == "paused"
+    assert paused["mark"] == plane.services.routes.mark != ready["mark"]
     await plane.services.sandboxes.delete(plane.caller, first)
-    assert await anext(stream) == {"id": first, "removed": True}
+    assert await anext(stream) == {"id": first, "removed": True, "mark": plane.services.routes.mark}
     await stream.aclose()
 
 
@@ -44,7 +47,7 @@ async def test_a_change_reaches_the_follower_before_the_caller_has_the_answer(pl
 
 async def test_a_silent_table_beats_its_heart(plane: Plane):
     stream = plane.services.routes.follow(heartbeat_s=0.01)
-    assert await anext(stream) == {"ready": True}
+    assert (await anext(stream))["ready"]
     assert await anext(stream) == {}
     await stream.aclose()
 
@@ -52,7 +55,7 @@ async def test_a_silent_table_beats_its_heart(plane: Plane):
 async def test_a_follower_that_does_not_read_is_dropped(plane: Plane, monkeypatch):
     monkeypatch.setattr(routes_module, "MAX_BEHIND", 2)
     stream = plane.services.routes.follow()
-    assert await anext(stream) == {"ready": True}
+    assert (await anext(stream))["ready"]
     for _ in range(4):
         await create(plane)
     assert [message async for message in stream] == []

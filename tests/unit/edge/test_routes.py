@@ -104,6 +104,8 @@ class Source:
         self.streams: asyncio.Queue[list[dict[str, Any]] | Exception] = asyncio.Queue()
         self.answers: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         self.asked = 0
+        self.hold_open = False
+        """A stream that has said all stays."""
 
     async def stream_routes(self) -> AsyncIterator[dict[str, Any]]:
         told = await self.streams.get()
@@ -111,6 +113,8 @@ class Source:
             raise told
         for item in told:
             yield item
+        if self.hold_open:
+            await asyncio.Event().wait()
 
     async def fetch_route(self, sandbox_id: str) -> dict[str, Any] | None:
         self.asked += 1
@@ -169,3 +173,39 @@ async def test_refresh_asks_again_after_an_earlier_question() -> None:
     await asyncio.gather(earlier, refresh)
     assert source.asked == 2
     assert routes.table.get(A).state is RouteState.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("mark", "asked"),
+    [("life.2", 0), ("life.1", 0), ("life.3", 1), ("other.1", 1), ("", 1)],
+    ids=["seen", "seen long ago", "not seen", "another server's", "none"],
+)
+async def test_who_has_seen_the_change_on_the_stream_asks_for_nothing(mark: str, asked: int) -> None:
+    source, told = Source(), asyncio.Event()
+    routes = Routes(source, on_route=lambda route: route.state is RouteState.PAUSED and told.set())
+    source.hold_open = True
+    source.streams.put_nowait([{"ready": True, "mark": "life.1"}, message(state="paused", mark="life.2"), {}])
+    following = asyncio.create_task(routes.follow())
+    await told.wait()
+    await asyncio.sleep(0)
+    source.answers.put_nowait(message(state="stopped"))
+    await routes.refresh(A, mark)
+    assert source.asked == asked
+    following.cancel()
+
+
+async def test_without_its_stream_the_edge_asks_whatever_the_mark() -> None:
+    source, over = Source(), asyncio.Event()
+
+    async def sleep(_: float) -> None:
+        over.set()
+        await asyncio.Event().wait()
+
+    routes = Routes(source, sleep=sleep)
+    source.streams.put_nowait([message(), {"ready": True, "mark": "life.1"}])
+    following = asyncio.create_task(routes.follow())
+    await over.wait()
+    source.answers.put_nowait(message(state="paused"))
+    await routes.refresh(A, "life.1")
+    assert source.asked == 1
+    following.cancel()
