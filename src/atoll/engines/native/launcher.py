@@ -621,16 +621,11 @@ class Launcher:
         """The one made ahead, when it still lives and fits; else a new one, when the other's disk is free."""
         ready = self.newborns.pop(params.get("slot"), None)
         if ready:
-            current = self._current(params["template"])
-            if ready.alive and ready.generation is current and ready.limits == Limits.from_wire(params["limits"]):
+            if ready.fits(self.specs.get(params["template"]), Limits.from_wire(params["limits"])):
                 return ready
             await ready.end()
             self._behind(self._clear_after(ready))
         return await self._bear(params["id"], params)
-
-    def _current(self, template: str) -> Generation | None:
-        chain = self.generations.get(template)
-        return chain[-1] if chain else None
 
     async def _bear(self, name: str, params: dict[str, Any]) -> Newborn:
         self._check_not_ending()

@@ -25,7 +25,7 @@ from . import syscalls as sc
 from .cgroup import Cgroup, Cgroups
 from .ids import Slice
 from .slot import Berth, Slot, open_berth
-from .zygotes import Generation, readable
+from .zygotes import Generation, TemplateSpec, readable
 
 BIRTH_TIMEOUT_S = 20.0
 
@@ -49,6 +49,11 @@ class Newborn:
         poll = select.poll()
         poll.register(self.pidfd, select.POLLIN)
         return not poll.poll(0)
+
+    def fits(self, spec: TemplateSpec | None, limits: Limits) -> bool:
+        """Whether it lives and is what is asked for. It has been born, so it is as good when its generation has been
+        followed by another of the same template, for want of ids."""
+        return self.generation.spec == spec and self.limits == limits and self.alive
 
     def name_host(self, hostname: str, own_uts: int) -> None:
         """Its UTS namespace belongs to an ancestor, so nobody inside can. `own_uts`: where the caller goes back to."""
