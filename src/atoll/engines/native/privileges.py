@@ -89,7 +89,9 @@ def read_capabilities(status: str, name: str) -> int:
     raise ValueError(f"no {name} line")
 
 
+@cache
 def own_bounding_set() -> int:
+    """Asked before anything is dropped; nobody who has dropped something asks."""
     with open("/proc/self/status", encoding="ascii") as file:
         return read_bounding_set(file.read())
 
@@ -106,6 +108,7 @@ def acting_as(uid: int) -> Iterator[None]:
         os.seteuid(0)
 
 
+@cache
 def own_permitted_set() -> int:
     with open("/proc/self/status", encoding="ascii") as file:
         return read_capabilities(file.read(), "CapPrm")

@@ -18,7 +18,6 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
 
 from . import syscalls as sc
 from .privileges import own_bounding_set
@@ -32,6 +31,8 @@ SANDBOX_CEILINGS = {
 """The namespaces made here take their maker's limits as their maximum."""
 INOTIFY_CEILINGS = {"max_inotify_instances": 128, "max_inotify_watches": 32_768}
 """For each owner in U_T. 128 is Linux's default for one user."""
+HELD_S = 20
+"""A namespace lives by a process until we have a descriptor of it. Should we end before, that process does so too."""
 
 
 def main() -> None:
@@ -78,12 +79,8 @@ def acting_as(uid: int) -> Iterator[None]:
 
 
 def new_user_namespace(inner_base: int) -> int:
-    hold_r, hold_w = os.pipe()
     with acting_as(inner_base // SLICE):  # of slice 0, which no sandbox has
-        pid = sc.clone_process(sc.CLONE_NEWUSER)
-        if pid == 0:
-            hold(hold_r, hold_w)
-    os.close(hold_r)
+        pid = sc.clone_waiting(sc.CLONE_NEWUSER, HELD_S)
     try:
         line = f"0 {inner_base} {SLICE}".encode()
         for name in ("uid_map", "gid_map"):
@@ -94,17 +91,8 @@ def new_user_namespace(inner_base: int) -> int:
                 os.close(fd)
         return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
-        os.close(hold_w)
+        os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-
-
-def hold(hold_r: int, hold_w: int) -> NoReturn:
-    """Keeps the namespace until the helper has a descriptor of it."""
-    try:
-        os.close(hold_w)
-        os.read(hold_r, 1)
-    finally:
-        os._exit(0)
 
 
 def new_network_namespace(home: int) -> int:
