@@ -542,7 +542,10 @@ class Sandboxes:
         return await self._advance(old, event, act, timeout_s=timeout_s, on_timeout=on_timeout)
 
     async def _check_made(self, caller: Caller, sandbox_id: str, event: Event) -> None:
-        """Whoever finds one that is being created hears so at once, instead of waiting until it is there."""
+        """Whoever finds one that is being created hears so at once, instead of waiting until it is there. Called before
+        its turn is taken; where nobody has that, nothing is being done."""
+        if not self.turns(sandbox_id).locked():
+            return
         found = await self._owned(caller, sandbox_id)
         if found.state is State.CREATING:
             step(found.state, event)
