@@ -29,15 +29,16 @@ from atoll.core.ingress import check_link_seconds, link_port, new_token, with_to
 from atoll.core.lifecycle import EXECUTING, Event, State, step
 from atoll.core.limits import Limits, sized
 from atoll.core.metadata import check_metadata
-from atoll.core.order import CreateOrder, announced, check_env, check_machine, check_region_name
-from atoll.core.policy import Policy, Wire, given_form
-from atoll.core.ports import Admit, Birth, Clock, Node, Placement, SandboxFilter, Store
+from atoll.core.order import CreateOrder, check_env, check_machine, check_region_name
+from atoll.core.policy import Policy, given_form
+from atoll.core.ports import Admit, Clock, Node, Placement, SandboxFilter, Store
 from atoll.core.quota import UNLIMITED, Quota, check_quota, used_by
 from atoll.core.sandbox import OnTimeout, Sandbox, moved
 from atoll.core.secrets import PLACEHOLDER_PREFIX, SecretUse, check_variables, new_placeholder
 from atoll.core.settings import Clocks
 from atoll.core.template import Template
 
+from .acts import RESTS, Act, birth_of, pause, resume, stop, stop_again
 from .capacity import Room
 from .deadline import UNDO_S, deadline
 from .held import Held
@@ -55,7 +56,6 @@ from .volumes import Volumes
 
 log = logging.getLogger(__name__)
 
-Act = Callable[[Node, Sandbox], Awaitable[Sandbox]]
 Waits = Callable[[], Awaitable[bool]]
 """Whether the caller is still there to hear the answer."""
 
@@ -154,10 +154,10 @@ class Sandboxes:
             return await self.end(await self._owned(caller, sandbox_id), Event.DELETE)
 
     async def pause(self, caller: Caller, sandbox_id: str) -> Sandbox:
-        return await self._move(caller, sandbox_id, Event.PAUSE, _pause)
+        return await self._move(caller, sandbox_id, Event.PAUSE, pause)
 
     async def resume(self, caller: Caller, sandbox_id: str) -> Sandbox:
-        return await self._move(caller, sandbox_id, Event.RESUME, _resume)
+        return await self._move(caller, sandbox_id, Event.RESUME, resume)
 
     async def rest(self, caller: Caller, sandbox_id: str, memory: bool) -> Sandbox:
         """Pauses it, or stops it where its memory is not to be kept. One that does not run is a Conflict."""
@@ -221,7 +221,7 @@ class Sandboxes:
             return await self._commit(old, replace(old, timeout_s=seconds, timeout_from=now), operation)
 
     async def stop(self, caller: Caller, sandbox_id: str) -> Sandbox:
-        return await self._move(caller, sandbox_id, Event.STOP, _stop)
+        return await self._move(caller, sandbox_id, Event.STOP, stop)
 
     async def start(self, caller: Caller, sandbox_id: str) -> Sandbox:
         return await self._move(caller, sandbox_id, Event.START, self._start)
@@ -281,7 +281,7 @@ class Sandboxes:
                 )
 
     async def _advanced(self, old: Sandbox, event: Event, changes: Mapping[str, Any]) -> Sandbox:  # Any: `_advance`
-        acts: dict[Event, Act] = {Event.STOP: _stop, Event.START: self._start}
+        acts: dict[Event, Act] = {Event.STOP: stop, Event.START: self._start}
         return await self._advance(old, event, acts[event], **changes)
 
     async def refresh_token(self, caller: Caller, sandbox_id: str) -> Token:
@@ -460,7 +460,7 @@ class Sandboxes:
     ) -> Sandbox:
         await self._store.sandboxes.begin(sandbox, _admission(operation.caller.principal.quota, sandbox))
         try:
-            socket = await node.create(_birth(sandbox, await self._values.network(sandbox), order))
+            socket = await node.create(birth_of(sandbox, await self._values.network(sandbox), order))
             if not await waits():
                 raise Conflict("the caller has left")
             born = moved(sandbox, step(sandbox.state, Event.CREATED), self._clock.now())
@@ -498,11 +498,11 @@ class Sandboxes:
     async def _start(self, node: Node, sandbox: Sandbox) -> Sandbox:
         """A new life. The variables given at creation are the node's to keep: we have never stored them."""
         reborn = replace(sandbox, incarnation=sandbox.incarnation + 1)
-        birth = _birth(reborn, await self._values.network(reborn))
+        birth = birth_of(reborn, await self._values.network(reborn))
         try:
             return replace(reborn, socket=await node.start(birth))
         except BaseException:
-            await asyncio.shield(_stop_again(node, reborn))
+            await asyncio.shield(stop_again(node, reborn))
             raise
 
     async def _undo(self, node: Node, sandbox: Sandbox) -> None:
@@ -535,8 +535,8 @@ class Sandboxes:
 
     async def _rouse(self, old: Sandbox, memory: bool, timeout_s: int, on_timeout: OnTimeout) -> Sandbox:
         if old.state is State.PAUSED and not memory:
-            old = await self._advance(old, Event.STOP, _stop)
-        event, act = (Event.RESUME, _resume) if old.state is State.PAUSED else (Event.START, self._start)
+            old = await self._advance(old, Event.STOP, stop)
+        event, act = (Event.RESUME, resume) if old.state is State.PAUSED else (Event.START, self._start)
         if old.timeout_s is None:  # as above
             return await self._advance(old, event, act)
         return await self._advance(old, event, act, timeout_s=timeout_s, on_timeout=on_timeout)
@@ -579,7 +579,7 @@ class Sandboxes:
             self.turns(sandbox_id),
         ):
             operation.detail = "traffic"
-            return await self._advance(await self._known(sandbox_id), Event.RESUME, _resume, operation)
+            return await self._advance(await self._known(sandbox_id), Event.RESUME, resume, operation)
 
     def _woken(self, sandbox_id: str, done: asyncio.Task[Sandbox]) -> None:
         self._waking.pop(sandbox_id, None)
@@ -682,50 +682,3 @@ def _no_such_sandbox(sandbox_id: str) -> NotFound:
 
 def _with_policy(sandbox: Sandbox, policy: Policy) -> Sandbox:
     return replace(sandbox, internet_access=policy.internet_access, network=given_form(policy, secrets=True))
-
-
-def _birth(sandbox: Sandbox, network: Wire, order: CreateOrder | None = None) -> Birth:
-    return Birth(
-        id=sandbox.id,
-        incarnation=sandbox.incarnation,
-        template=sandbox.template,
-        limits=sandbox.limits,
-        env=_environment(sandbox, order) if order else {},
-        internet_access=sandbox.internet_access,
-        network=network,
-        volumes=sandbox.volumes if order else (),
-    )
-
-
-def _environment(sandbox: Sandbox, order: CreateOrder) -> dict[str, str]:
-    placeholders = {each.variable: each.placeholder for each in sandbox.secrets}
-    return {**announced(sandbox.dialect, sandbox.id, sandbox.template), **order.env, **placeholders}
-
-
-async def _pause(node: Node, sandbox: Sandbox) -> Sandbox:
-    await node.pause(sandbox.id, sandbox.incarnation)
-    return sandbox
-
-
-async def _resume(node: Node, sandbox: Sandbox) -> Sandbox:
-    await node.resume(sandbox.id, sandbox.incarnation)
-    return sandbox
-
-
-async def _stop(node: Node, sandbox: Sandbox) -> Sandbox:
-    await node.stop(sandbox.id, sandbox.incarnation)
-    return sandbox
-
-
-async def _stop_again(node: Node, reborn: Sandbox) -> None:
-    """When nobody answers, reconciliation takes up what runs."""
-    with contextlib.suppress(AtollError):
-        async with deadline("stop", UNDO_S):
-            await node.stop(reborn.id, reborn.incarnation)
-
-
-RESTS: dict[OnTimeout, tuple[Event, Act]] = {
-    OnTimeout.PAUSE: (Event.PAUSE, _pause),
-    OnTimeout.STOP: (Event.STOP, _stop),
-}
-"""How a sandbox that runs is put to rest instead of being deleted."""
