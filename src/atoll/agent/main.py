@@ -76,19 +76,19 @@ async def _start(
     reaper, loop = Reaper(), asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGCHLD, reaper.reap)
     services = services_of(reaper, seed_socket, config)
+    quiet = Quiet(pages.QUIET_S, pages.give_back, held=maker is not None)  # its first caller would copy them again
     if maker is None:
         begin(services, config)
+        quiet.begin()
     else:
-        loop.add_reader(maker.fileno(), _hear, services, maker)
+        loop.add_reader(maker.fileno(), _hear, services, maker, quiet)
     listen_socket.setblocking(False)
-    quiet = Quiet(pages.QUIET_S, pages.give_back)
     server = await listen(listen_socket, quiet.around(dispatcher(services)), services.counters)
-    quiet.begin()
     reaper.reap()  # what ended before the handler was there
     return server
 
 
-def _hear(services: Services, maker: Maker) -> None:
+def _hear(services: Services, maker: Maker, quiet: Quiet) -> None:
     """One that cannot begin ends, which its maker sees at once."""
     try:
         given = maker.hear()
@@ -99,6 +99,7 @@ def _hear(services: Services, maker: Maker) -> None:
         begin(services, Config.from_wire({"switch_users": services.config.switch_users, **given}))
         maker.answer()
         maker.leave()
+        quiet.begin()
     except BaseException:
         traceback.print_exc()
         os._exit(1)

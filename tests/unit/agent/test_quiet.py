@@ -40,3 +40,17 @@ async def test_a_request_that_waits_for_ever_does_not_prevent_it():
     await asyncio.wait_for(happened.wait(), 5)
     assert not waiting.done()
     waiting.cancel()
+
+
+async def test_what_is_held_does_not_count_before_it_begins():
+    happened = asyncio.Event()
+    quiet = Quiet(0.0, happened.set, held=True)
+
+    async def answer(request: Any) -> None:
+        del request
+
+    await quiet.around(answer)(None)  # type: ignore[arg-type]
+    await asyncio.sleep(0.01)
+    assert not happened.is_set()
+    quiet.begin()
+    await asyncio.wait_for(happened.wait(), 5)
