@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
@@ -107,3 +108,34 @@ def test_what_is_malformed_is_refused(raw, step) -> None:
 def test_a_boundary_is_required(content_type) -> None:
     with pytest.raises(MultipartError):
         Multipart(content_type)
+
+
+@pytest.mark.parametrize(
+    ("more", "filename"),
+    [
+        ('; filename="a;b.txt"', "a;b.txt"),
+        (r'; filename="a\"b\\c"', 'a"b\\c'),
+        (r'; filename="C:\dir\f"', r"C:\dir\f"),
+        ("; filename=a b.txt ", "a b.txt"),
+        (" ; FileName = one; filename=two", "one"),
+        ("; filename*=UTF-8''%c3%a9%20x", "é x"),
+        ("; filename*=UTF-8''other; filename=plain", "plain"),
+        ('; x="; filename=hidden"', ""),
+        ('; filename="open', ""),
+        ("", ""),
+    ],
+)
+def test_names_of_files(more, filename) -> None:
+    parser, raw = Multipart(TYPE), part("file", b"x", more) + END
+    parser.room()[: len(raw)] = raw
+    parser.filled(len(raw))
+    assert parser.next_event() == PartHead("file", filename)
+
+
+@pytest.mark.parametrize("filler", [";", ' x="', r';x="\"', ";x", "; ", ";x=y"])
+def test_heads_are_read_in_time_that_grows_with_their_length_alone(filler) -> None:
+    """Sixty of them were a minute of everybody's."""
+    head = part("other", b"z", '; x="' + filler * (15_000 // len(filler)))
+    began = time.process_time()
+    assert len(parse(head * 60 + END, 512 * 1024)) == 60
+    assert time.process_time() - began < 5

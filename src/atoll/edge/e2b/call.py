@@ -17,6 +17,8 @@ from atoll.wire.connect import deadline_of, dump, invalid
 from .watchers import Watchers
 
 DEFAULT_USER = "user"
+OCTETS = "application/octet-stream"
+"""What a body is of which nothing is said."""
 OUR_WORKDIR = "/workspace"
 """Of templates that chose none. E2B's begin at home then."""
 MAX_PATH = 4096  # PATH_MAX
@@ -32,6 +34,11 @@ class Call:
     @property
     def request(self) -> web.BaseRequest:
         return self.exchange.request
+
+    @property
+    def content_type(self) -> str:
+        """Without parameters. aiohttp reads those too, which takes the square of their length."""
+        return self.request.headers.get("Content-Type", OCTETS).partition(";")[0].strip().lower()
 
     @property
     def user(self) -> str:

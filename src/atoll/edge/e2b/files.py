@@ -178,7 +178,7 @@ async def upload(call: Call) -> web.StreamResponse:
     metadata = metadata_of(call.request.headers)
     with Body(call.exchange) as body:
         source = _source(call, body)
-        match call.request.content_type:
+        match call.content_type:
             case "multipart/form-data":
                 written = await _upload_parts(call, source, metadata)
             case "application/octet-stream":

@@ -397,3 +397,31 @@ async def test_a_terminals_size_is_changed_and_without_one_it_is_only_looked_for
     assert await envd.unary("Update", message) == (200, {})
     assert agent.seen[0].json == {"cols": 5, "rows": 6}
     assert await envd.unary("Update", {"process": {"pid": 42}}) == (200, {})
+
+
+async def test_messages_that_come_together_hold_up_nobody_else():
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    start = connect.message({"start": {"process": {"pid": 3}}})
+    counting = asyncio.create_task(others())
+    reader = rpc.read_messages(Sent(start + connect.message({}) * 10 * rpc.AT_ONCE))
+    assert len([each async for each in reader]) == 10 * rpc.AT_ONCE + 1
+    counting.cancel()
+    assert turns >= 10
+
+
+class Sent:
+    """A call, as far as its body goes: all of it has come."""
+
+    def __init__(self, body: bytes) -> None:
+        self.request = self.content = self
+        self._body = body
+
+    async def iter_any(self):
+        yield self._body
