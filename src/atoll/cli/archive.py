@@ -9,7 +9,8 @@ How that holds:
 - Files are always made anew (O_EXCL), so nothing is written through a hard link; a hard link is made only to
   a file of the same archive.
 - Devices, FIFOs and the like are left out. Modes lose their setuid, setgid and sticky bits.
-- The number of entries, their bytes, the length of names and of their headers have limits.
+- The number of entries and of directories on the way to them, their bytes, the length of names and of their headers
+  have limits.
 """
 
 from __future__ import annotations
@@ -210,9 +211,11 @@ class _Tree:
     def __init__(self, directory: Path) -> None:
         self.report = Report()
         self._root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._links: dict[tuple[str, ...], str] = {}
-        self._modes: dict[tuple[str, ...], int] = {}
-        self._written: set[tuple[str, ...]] = set()
+        self._directories = 0
+        self._links: dict[str, str] = {}
+        self._modes: dict[str, int] = {}
+        self._written: set[str] = set()
+        """Names as whole texts: as many parts as there can be, each for itself, would be gigabytes."""
 
     def __enter__(self) -> _Tree:
         return self
@@ -230,16 +233,16 @@ class _Tree:
     ) -> None:
         if member.isdir():
             with self._directory(parts):
-                self._modes[parts] = member.mode & PERMISSIONS
+                self._modes["/".join(parts)] = member.mode & PERMISSIONS
         elif not parts:
             raise UnsafeArchive("a file without a name")
         elif member.isreg():
-            self._links.pop(parts, None)
+            self._links.pop("/".join(parts), None)
             self.take_file(archive, member, parts, max_bytes, on_bytes)
         elif member.islnk():
             self._take_hard_link(parts, parts_of(member.linkname), member.name)
         elif member.issym() and stays_inside(parts, member.linkname):
-            self._links[parts] = member.linkname
+            self._links["/".join(parts)] = member.linkname
         elif member.issym():
             self.report.left_out[member.name] = "a link that leads out of the copy"
         else:
@@ -268,12 +271,12 @@ class _Tree:
                     os.unlink(parts[-1], dir_fd=parent)  # half a file is no copy
                     raise
                 os.fchmod(file.fileno(), member.mode & PERMISSIONS)
-        self._written.add(parts)
+        self._written.add("/".join(parts))
         self.report.files += 1
         self.report.bytes += member.size
 
     def _take_hard_link(self, parts: tuple[str, ...], origin: tuple[str, ...], name: str) -> None:
-        if origin not in self._written:
+        if "/".join(origin) not in self._written:
             self.report.left_out[name] = "a hard link to what is not in the copy"
             return
         if origin == parts:
@@ -281,18 +284,19 @@ class _Tree:
         with self._directory(origin[:-1]) as there, self._directory(parts[:-1]) as here:
             _clear(here, parts[-1])
             os.link(origin[-1], parts[-1], src_dir_fd=there, dst_dir_fd=here, follow_symlinks=False)
-        self._links.pop(parts, None)
-        self._written.add(parts)
+        self._links.pop("/".join(parts), None)
+        self._written.add("/".join(parts))
         self.report.files += 1
 
     def finish(self) -> None:
-        for parts, target in self._links.items():
+        for name, target in self._links.items():
+            parts = parts_of(name)
             with self._directory(parts[:-1]) as parent:
                 _clear(parent, parts[-1])
                 os.symlink(target, parts[-1], dir_fd=parent)
-        for parts in sorted(self._modes, key=len, reverse=True):
-            with contextlib.suppress(UnsafeArchive), self._directory(parts) as directory:
-                os.fchmod(directory, self._modes[parts] | stat.S_IRWXU)
+        for name in sorted(self._modes, reverse=True):  # what is below a directory comes after it
+            with contextlib.suppress(UnsafeArchive), self._directory(parts_of(name)) as directory:
+                os.fchmod(directory, self._modes[name] | stat.S_IRWXU)
 
     @contextlib.contextmanager
     def _directory(self, parts: tuple[str, ...]) -> Iterator[int]:
@@ -300,12 +304,21 @@ class _Tree:
         current = os.dup(self._root)
         try:
             for part in parts:
+                self._make(current, part)
                 below = _enter(current, part)
                 os.close(current)
                 current = below
             yield current
         finally:
             os.close(current)
+
+    def _make(self, parent: int, name: str) -> None:
+        """What is there already stays."""
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=parent)
+            self._directories += 1
+            if self._directories > MAX_ENTRIES:
+                raise UnsafeArchive(f"more than {MAX_ENTRIES} directories")
 
 
 def _pour(contents: Readable, file: IO[bytes], on_bytes: OnBytes) -> None:
@@ -319,8 +332,6 @@ def _pour(contents: Readable, file: IO[bytes], on_bytes: OnBytes) -> None:
 
 
 def _enter(parent: int, name: str) -> int:
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(name, 0o700, dir_fd=parent)
     try:
         return os.open(name, OPEN_DIRECTORY, dir_fd=parent)
     except (NotADirectoryError, OSError) as error:

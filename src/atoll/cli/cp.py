@@ -28,7 +28,10 @@ GIB = 2**30
 MAX_STDERR = 64 * 1024
 MAX_NAMED = 10
 MAX_DIGITS = 16
+MAX_LOOK = 16 * 1024
+"""A word, a size and a path."""
 HOME = "/workspace"
+NO_SHELL = "the sandbox's shell does not answer as one does"
 # $1 is the path. Links are followed here, so that what they lead to is copied. A file's size is for the progress.
 LOOK = """
 if [ -d "$1" ]; then echo directory
@@ -234,11 +237,11 @@ class Copy:
     def _look(self, path: str) -> Found:
         with self._start(LOOK, path) as program:
             said = _Said()
-            answer = b"".join(said.of(program))
+            answer = _short(said.of(program))
         found = parse_found(answer.decode("utf-8", "surrogateescape"), path)
         said.check(0, despite=found is not None and found.kind is Kind.MISSING)
         if found is None:
-            raise Unavailable("the sandbox's shell does not answer as one does")
+            raise Unavailable(NO_SHELL)
         return found
 
     def _start(self, script: str, *arguments: str, stdin: bool = False) -> Program:
@@ -251,6 +254,16 @@ class Copy:
 
         with transfer(total, self.quiet) as on_bytes:
             yield on_bytes
+
+
+def _short(pieces: Iterator[bytes]) -> bytes:
+    """The sandbox's shell may be any program, and go on for ever."""
+    answer = b""
+    for piece in pieces:
+        answer += piece
+        if len(answer) > MAX_LOOK:
+            raise Unavailable(NO_SHELL)
+    return answer
 
 
 def kind_here(path: Path) -> Kind:

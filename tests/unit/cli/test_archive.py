@@ -348,3 +348,16 @@ def test_an_archive_that_breaks_off_is_said(target: Path) -> None:
 def test_one_file_is_one_file(entries: list, yard: Path) -> None:
     with pytest.raises(UnsafeArchive):
         unpack_file(tar(*entries), yard / "chosen", MIB, lambda count: None)
+
+
+def test_directories_on_the_way_to_an_entry_count_as_well(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "MAX_ENTRIES", 10)
+    deep = (entry(f"{number}/b/c/d", tarfile.DIRTYPE) for number in range(5))
+    with pytest.raises(UnsafeArchive, match="more than 10 directories"):
+        take(tar(*deep), target)
+    assert len(listing(target)) <= 11
+
+
+def test_directories_that_are_there_count_once(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "MAX_ENTRIES", 10)
+    assert take(tar(*((entry(f"a/b/{number}"), b"x") for number in range(9))), target).files == 9

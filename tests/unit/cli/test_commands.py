@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from click.testing import CliRunner
 
 from atoll import FileOperationError, compose
 from atoll.cli.api import find_account
-from atoll.cli.cp import Found, Kind, Place, landing, parse_found, parse_place
+from atoll.cli.cp import MAX_LOOK, Found, Kind, Place, _short, landing, parse_found, parse_place
 from atoll.cli.env import parse_pairs
 from atoll.cli.exec import exec_
 from atoll.cli.failures import explained
@@ -24,7 +25,7 @@ from atoll.cli.main import BY_NAME, cli, every_command, load
 from atoll.cli.network import Reach
 from atoll.cli.render import plain, show_one
 from atoll.cli.top import line_of
-from atoll.core.errors import AuthenticationFailed, InvalidInput, NotFound
+from atoll.core.errors import AuthenticationFailed, InvalidInput, NotFound, Unavailable
 from atoll.core.settings import Places
 
 OTHER = "abce" + "1" * 16
@@ -252,6 +253,12 @@ def test_a_copy_lands_as_with_cp(kind: Kind, target: str, name: str, goal: str) 
 def test_a_copy_is_between_here_and_there(api, words: tuple[str, str]) -> None:
     with pytest.raises(InvalidInput, match="SANDBOX:PATH"):
         api.run("cp", *words)
+
+
+def test_a_shell_that_answers_without_end_is_not_listened_to() -> None:
+    assert _short(iter([b"file\n", b"/a\n"])) == b"file\n/a\n"
+    with pytest.raises(Unavailable, match="does not answer as one does"):
+        _short(itertools.repeat(b"y\n" * (MAX_LOOK // 4)))
 
 
 # ---- the whole
