@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 from collections.abc import Mapping, Sequence
 
 from atoll.core.audit import Caller
@@ -24,9 +26,11 @@ from atoll.core.volumes import (
 )
 
 from .capacity import Room
-from .deadline import deadline
+from .deadline import UNDO_S, deadline
 from .journal import Journal
 from .tokens import Token, TokenIssuer
+
+log = logging.getLogger(__name__)
 
 
 class Volumes:
@@ -57,9 +61,18 @@ class Volumes:
             try:
                 await node.make_volume(volume.id, size_mib, inodes)
             except BaseException:
-                await self._store.volumes.remove(volume.id)
+                await asyncio.shield(self._undo(node, volume))
                 raise
             return volume, self._tokens.volume(volume.id)
+
+    async def _undo(self, node: Node, volume: Volume) -> None:
+        """The node may have made it, or a part of it."""
+        try:
+            async with deadline("volume delete", UNDO_S):
+                await node.remove_volume(volume.id)
+        except AtollError as error:
+            log.warning("of volume %s something may be left on its machine: %s", volume.id, error.message)
+        await self._store.volumes.remove(volume.id)
 
     async def list(self, caller: Caller) -> Sequence[Volume]:
         async with self._journal.operation(caller, "volume.list"):

@@ -125,6 +125,7 @@ class Node:
 
     async def serve(self, stop: asyncio.Event) -> None:
         """The socket appears when the launcher answers and everything is recovered; who connects finds the truth."""
+        await asyncio.to_thread(self._volumes.clear)
         await asyncio.to_thread(self._volumes.finish_growing)
         await self._connect_engine()
         await self._sandboxes.recover()

@@ -76,6 +76,12 @@ class Volumes:
         disks.grow_image(self.image(volume_id), size_mib, repair=note.was_cut_off)
         self._write(replace(note, size_mib=size_mib, grows_to_mib=0))
 
+    def clear(self) -> None:
+        """What was just being made, or removed, when the node ended: without its note no image can be read."""
+        for image in self._directory.glob("*.img"):
+            if not self._note(image.stem).exists():
+                image.unlink(missing_ok=True)
+
     def finish_growing(self) -> None:
         """After the node's end in the middle of it. One that cannot be finished is mounted by nobody in this life."""
         for volume_id in sorted(self.ids()):

@@ -42,6 +42,28 @@ async def test_a_node_that_fails_leaves_no_row(plane):
     assert await plane.services.volumes.list(plane.caller) == []
 
 
+async def test_what_a_node_has_made_without_an_answer_is_removed(plane, monkeypatch):
+    make = plane.node.make_volume
+
+    async def silent(*order):
+        await make(*order)
+        raise Unavailable("no answer")
+
+    monkeypatch.setattr(plane.node, "make_volume", silent)
+    with pytest.raises(Unavailable):
+        await volume(plane)
+    assert plane.node.volumes == {}
+    assert await plane.services.volumes.list(plane.caller) == []
+
+
+async def test_a_node_that_is_away_by_then_leaves_no_row_either(plane):
+    plane.node.fail("volume_make")
+    plane.node.fail("volume_remove")
+    with pytest.raises(Unavailable):
+        await volume(plane)
+    assert await plane.services.volumes.list(plane.caller) == []
+
+
 async def test_a_sandbox_is_born_with_its_volumes(plane):
     made = await volume(plane)
     sandbox, _ = await plane.services.sandboxes.create(plane.caller, CreateOrder("base", volumes=[("data", "/mnt")]))

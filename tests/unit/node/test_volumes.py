@@ -160,3 +160,12 @@ def test_one_that_cannot_be_finished_keeps_no_other_from_it(tmp_path, monkeypatc
 
 def fail(*_: object, **__: object) -> None:
     raise InternalError("the disk is full")
+
+
+def test_an_image_without_its_note_is_nothing_and_goes(tmp_path):
+    volumes = Volumes(tmp_path, MASTER)
+    volumes.make(ID, 64)
+    volumes.image(OTHER).write_bytes(b"half")
+    Volumes(tmp_path, MASTER).clear()
+    assert volumes.image(ID).exists()
+    assert not volumes.image(OTHER).exists()
