@@ -217,3 +217,14 @@ def test_a_first_context_is_out_of_reach_and_runs_nothing_of_the_users_as_root(i
         assert box.python(f"print({rights})")["stdout"] == f"{['0' * 16] * 2}\n"
         assert box.python("print(open('/proc/self/oom_score_adj').read())")["stdout"].strip() == "500"
         box.kill()
+
+
+def test_all_of_a_sandbox_goes_before_programs_of_the_host_when_memory_runs_out(installation):
+    stack = Stack(installation)
+    with contextlib.closing(stack.client), stack.box("base") as box:
+        inside = box.sh("cat /proc/*/oom_score_adj").split()
+        assert inside
+        assert all(int(each) >= 200 for each in inside)
+        for role in ("launcher", "node"):
+            for pid in installation.pids(role):
+                assert int(Path(f"/proc/{pid}/oom_score_adj").read_text()) < 200

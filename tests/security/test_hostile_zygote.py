@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from atoll.engines.native import ids
-from atoll.testing.installation import Installation
+from atoll.testing.installation import READY, Installation
 from grown import NAME, Grown
 from stack import Stack, until
 
@@ -71,6 +71,8 @@ def answer_request(control, request, fds, bpf, fork, life):
             time.sleep(0.02)
     if mode() == "end":
         os._exit(0)
+    if mode() == "hoard":
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     asked, ask = os.pipe()
     socket.send_fds(to_murderer, [b"1"], [fds[0], asked])
     os.close(asked)
@@ -79,6 +81,12 @@ def answer_request(control, request, fds, bpf, fork, life):
     return {"pid": os.getppid()} if mode() == "lie" else answer
 
 zygote.answer_request = answer_request
+honest_send = zygote.sc.send_message
+
+def send_message(sock, message, fds=()):
+    honest_send(sock, message, [0] * 16 if mode() == "litter" else fds)
+
+zygote.sc.send_message = send_message
 """
 AT_ONCE, BESIDE = 8, 16
 """Births that the launcher has under way for a template; some more were made before, and are given out at once."""
@@ -161,6 +169,32 @@ def heard(path: Path) -> bool:
     """Nobody listens any more where one has died."""
     with socket.socket(socket.AF_UNIX) as client:
         return client.connect_ex(str(path)) == 0
+
+
+def test_one_that_keeps_its_dead_keeps_no_sandbox_from_ending(hostile):
+    """The first process of a pid namespace waits for all that were born into it to be reaped."""
+    installation = hostile.stack.installation
+    hostile.become("hoard")
+    made = [hostile.create() for _ in range(READY + 2)]  # some were made before
+    assert {answer.status_code for answer in made} == {201}
+    for answer in made:
+        assert hostile.stack.api("DELETE", f"/v1/sandboxes/{answer.json()['id']}").status_code == 200
+    assert "do not let a sandbox end" in "".join(installation.output) + launcher_log(installation)
+    until(lambda: not list((installation.places.run / "launcher").iterdir()), "nothing is left of them")
+
+
+def launcher_log(installation: Installation) -> str:
+    return (installation.places.run / "launcher.log").read_text()
+
+
+def test_descriptors_that_a_seed_sends_along_stay_nowhere(hostile):
+    launcher = Path(f"/proc/{hostile.stack.installation.pids('launcher')[0]}/fd")
+    assert hostile.ends_well()
+    before = len(list(launcher.iterdir()))
+    hostile.become("litter")
+    assert all(hostile.ends_well() for _ in range(2 * READY))
+    hostile.become("")
+    until(lambda: len(list(launcher.iterdir())) < before + 8 * READY, "no more than a pool's")
 
 
 def test_one_that_is_silent_holds_up_nobody_else(hostile):

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +54,14 @@ def test_the_process_that_it_has_forked_is_taken():
         say(theirs, {"pid": child, "more": "x"})
         assert asked(peer) == {"pid": child}
         assert births == [1]
+
+
+def test_what_is_born_goes_before_programs_of_the_host_when_memory_runs_out():
+    with zygote() as (peer, theirs, child):
+        say(theirs, {"pid": child})
+        asked(peer)
+        assert Path(f"/proc/{child}/oom_score_adj").read_bytes().strip() == zygotes.OOM_SCORE_ADJ
+        assert Path(f"/proc/{peer.pid}/oom_score_adj").read_text() == Path("/proc/self/oom_score_adj").read_text()
 
 
 LIES = {
@@ -154,7 +163,7 @@ class Scripted:
             self.agent = self
             self.on_birth = lambda: None
             self.left = asyncio.Event()
-            self.closed = self.killed = False
+            self.closed = self.killed = self.has_ended = False
 
         async def close_when_idle(self) -> None:
             await self.left.wait()
@@ -254,6 +263,62 @@ async def test_broken_helpers_end_at_once_when_there_are_new_ones(scripted):
     await asyncio.gather(generation.renew(), generation.renew())
     assert old.killed
     assert len(script.made) == 2
+    generation.close()
+
+
+async def test_helpers_of_which_one_has_ended_by_itself_are_noticed_before_the_next_birth(scripted):
+    script, generation = await scripted(Limits())
+    generation.look_after()
+    assert not generation.broken
+    script.made[0].has_ended = True
+    generation.look_after()
+    assert generation.broken
+    await generation.renew()
+    generation.look_after()
+    assert not generation.broken
+    generation.close()
+
+
+class Group:
+    """A cgroup, of which this process is the one that keeps its dead."""
+
+    def __init__(self, *pids: int) -> None:
+        self._pids = pids
+        self.killed = asyncio.Event()
+
+    def pids(self) -> tuple[int, ...]:
+        return self._pids
+
+    def kill(self) -> None:
+        self.killed.set()
+
+
+def kept_dead() -> subprocess.Popen[bytes]:
+    dead = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
+    return dead
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+async def test_helpers_that_keep_a_sandbox_from_ending_are_ended_and_no_others(monkeypatch, scripted, keeps):
+    monkeypatch.setattr(zygotes, "UNREAPED_S", 0.01)
+    monkeypatch.setattr(zygotes, "END_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(zygotes, "_is_in_namespace_below", lambda pid: True)
+    _, generation = await scripted(Limits())
+    group = generation._cgroup = Group(os.getpid() if keeps else zygotes.MAX_PID)
+    dead = kept_dead()
+    with contextlib.nullcontext() if keeps else pytest.raises(TimeoutError):
+        await generation.see_end(group.killed.wait)
+    assert generation.broken == group.killed.is_set() == keeps
+    dead.wait()
+    generation.close()
+
+
+async def test_an_end_that_comes_soon_looks_at_nobody(scripted):
+    _, generation = await scripted(Limits())
+    group = generation._cgroup = Group(os.getpid())
+    await generation.see_end(lambda: asyncio.sleep(0))
+    assert not group.killed.is_set()
     generation.close()
 
 

@@ -209,10 +209,12 @@ class Cgroup:
             with contextlib.suppress(FileNotFoundError):
                 _write(self._directory("memory") / "memory.high", "max")
 
-    def make(self) -> None:
-        """Without limits: a name for whoever is in it."""
+    def make(self, processes: int | None = None) -> None:
+        """Without limits, or with that one alone: a name for whoever is in it."""
         for directory in self.directories.values():
             directory.mkdir(exist_ok=True)
+        if processes is not None:
+            self._apply((Setting("pids", "pids.max", str(processes)),))
 
     def enter(self) -> None:
         """By a process that is root of the host still."""

@@ -45,7 +45,7 @@ from .child import in_child
 from .claims import Claims
 from .closed import ClosedConnections
 from .counters import refused_packets
-from .newborn import BIRTH_TIMEOUT_S, Newborn, bear, start_time_of
+from .newborn import Newborn, bear, start_time_of
 from .rules import DEFAULT_LIMITS, Blocked
 from .rules import Limits as EgressLimits
 from .slot import SlotRequest, discard_slot, make_slot
@@ -53,7 +53,7 @@ from .sweep import Births, Leftover, Sweeper, remove_links
 from .uplink import UplinkSetup
 from .version import engine_version
 from .volumes import VolumeRequest
-from .zygotes import Generation, TemplateSpec, readable
+from .zygotes import END_TIMEOUT_S, Generation, TemplateSpec, readable
 
 log = logging.getLogger("atoll.launcher")
 
@@ -67,6 +67,9 @@ GIVEN_UP_S = 5.0
 """For births under way when the launcher is to end."""
 MS_SLAVE = 1 << 19
 HELPERS = "zygotes-"
+HELPER_PROCESSES = 4096
+"""Of a generation: three, their newborns for a moment, and threads that a template's modules start. What those would
+start without end is not to take the host's numbers of processes."""
 BLOCKED_FILE = "blocked.json"
 
 
@@ -281,7 +284,7 @@ class Launcher:
         with self._birth_of(name) as pending:
             async with turns.preparing, turns.births:
                 if name not in self.newborns and pending.wanted:
-                    self.newborns[name] = await self._bear_and_rehearse(name, params, pending)
+                    self._keep_ready(name, await self._bear_and_rehearse(name, params, pending))
         return {}
 
     async def _bear_and_rehearse(self, name: str, params: dict[str, Any], pending: Pending) -> Newborn:
@@ -295,10 +298,26 @@ class Launcher:
             raise
         return newborn
 
+    def _keep_ready(self, name: str, newborn: Newborn) -> None:
+        self.newborns[name] = newborn
+        asyncio.get_running_loop().add_reader(newborn.pidfd, self._tell_lost, name, newborn)
+
+    def _tell_lost(self, name: str, newborn: Newborn) -> None:
+        """It has ended by itself. It is kept until it is discarded, or given out in vain: its disk is in use still."""
+        asyncio.get_running_loop().remove_reader(newborn.pidfd)
+        if self.server:
+            self.server.broadcast("lost", {"slot": name})
+
+    def _take_ready(self, name: str | None) -> Newborn | None:
+        newborn = self.newborns.pop(name, None)
+        if newborn:
+            asyncio.get_running_loop().remove_reader(newborn.pidfd)
+        return newborn
+
     async def discard(self, params: dict[str, Any]) -> dict[str, Any]:
         if pending := self.pending.get(params["slot"]):
             pending.wanted = False
-        newborn = self.newborns.pop(params["slot"], None)
+        newborn = self._take_ready(params["slot"])
         if newborn:
             await self._discard(newborn)
         return {}
@@ -374,7 +393,10 @@ class Launcher:
         sandbox.cgroup.kill()
         await sandbox.cgroup.thaw_if_frozen()
         self.fabric.close_out(sandbox.ids.number)  # while the kernel ends the processes
-        async with asyncio.timeout(BIRTH_TIMEOUT_S):
+        if sandbox.generation:
+            await sandbox.generation.see_end(sandbox.exited.wait)
+            return
+        async with asyncio.timeout(END_TIMEOUT_S):
             await sandbox.exited.wait()
 
     async def _until_swept(self, sandbox_id: str) -> bool:
@@ -540,7 +562,7 @@ class Launcher:
         with contextlib.ExitStack() as undo:
             undo.callback(self._clear, number)
             cgroup = self._cgroup_of_helpers(number)
-            cgroup.make()
+            cgroup.make(HELPER_PROCESSES)
             generation = Generation.of(spec, number, self.stage, cgroup, self.bpf)
             undo.callback(generation.close)
             await generation.renew()
@@ -589,6 +611,7 @@ class Launcher:
             if not chain or chain[-1].slices.left == 0:
                 return await self._new_generation(self.specs[name])
             current = chain[-1]
+            current.look_after()
             if current.broken:
                 await current.renew()
                 self._look_for_unused()
@@ -619,7 +642,7 @@ class Launcher:
 
     async def _newborn_for(self, params: dict[str, Any]) -> Newborn:
         """The one made ahead, when it still lives and fits; else a new one, when the other's disk is free."""
-        ready = self.newborns.pop(params.get("slot"), None)
+        ready = self._take_ready(params.get("slot"))
         if ready:
             if ready.fits(self.specs.get(params["template"]), Limits.from_wire(params["limits"])):
                 return ready
@@ -655,10 +678,9 @@ class Launcher:
 
     def _discard_all(self) -> None:
         """`discards` are under way then."""
-        newborns = list(self.newborns.values())
-        self.newborns.clear()
-        for newborn in newborns:
-            self._behind(self._discard(newborn))
+        for name in list(self.newborns):
+            if newborn := self._take_ready(name):
+                self._behind(self._discard(newborn))
 
     def _behind(self, discard: Coroutine[Any, Any, None]) -> None:
         task = self._keep(_logged(discard))

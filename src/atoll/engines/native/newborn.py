@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import os
-import select
 import signal
 import socket
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,7 @@ from . import syscalls as sc
 from .cgroup import Cgroup, Cgroups
 from .ids import Slice
 from .slot import Berth, Slot, open_berth
-from .zygotes import Generation, TemplateSpec, readable
+from .zygotes import MAX_ERROR, Generation, TemplateSpec, close_all, has_ended, readable
 
 BIRTH_TIMEOUT_S = 20.0
 
@@ -46,9 +45,7 @@ class Newborn:
 
     @property
     def alive(self) -> bool:
-        poll = select.poll()
-        poll.register(self.pidfd, select.POLLIN)
-        return not poll.poll(0)
+        return not has_ended(self.pidfd)
 
     def fits(self, spec: TemplateSpec | None, limits: Limits) -> bool:
         """Whether it lives and is what is asked for. It has been born, so it is as good when its generation has been
@@ -86,7 +83,7 @@ class Newborn:
     async def end(self) -> None:
         """One that was nobody's."""
         self.channel.close()
-        await _end(self.pidfd)
+        await _end(self.pidfd, self.generation)
         os.close(self.pidfd)
         await self.cgroup.destroy()
         self.socket_path.unlink(missing_ok=True)
@@ -124,7 +121,7 @@ async def bear(
             pid = await _clone_agent(slot, berth, {"limits": limits.to_wire(), "config": config}, channels)
             pidfd = os.pidfd_open(pid)
             undo.callback(os.close, pidfd)
-            undo.push_async_callback(_end, pidfd)
+            undo.push_async_callback(_end, pidfd, slot.generation)
             start_time = start_time_of(pid)
             berth.cgroup.attach(pid)
             sc.send_message(channels.birth, {"go": True})
@@ -171,19 +168,24 @@ async def _join(slot: Slot, berth: Berth, limits: Limits, channels: Channels, pi
     await expect_ready(channels.join, "join")
 
 
-async def _end(pidfd: int) -> None:
+async def _end(pidfd: int, generation: Generation) -> None:
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    async with asyncio.timeout(BIRTH_TIMEOUT_S):
-        await readable(pidfd)
+    await generation.see_end(lambda: readable(pidfd))
 
 
 async def expect_ready(sock: socket.socket, what: str) -> None:
+    """A seed that runs a template's files may say anything, and send along what it likes."""
     async with asyncio.timeout(BIRTH_TIMEOUT_S):
         await readable(sock.fileno())
-    message, _ = sc.receive_message(sock)
-    if not message or "error" in message:
-        raise InternalError(f"{what} failed: {(message or {}).get('error', 'the newborn ended')}")
+    try:
+        message, fds = sc.receive_message(sock)
+    except (ValueError, RecursionError):
+        message, fds = {"error": "it answers what is no JSON"}, []
+    close_all(fds)
+    if not isinstance(message, dict) or "ready" not in message:
+        why = message.get("error") if isinstance(message, dict) else "the newborn ended"
+        raise InternalError(f"{what} failed: {str(why)[:MAX_ERROR]}")
 
 
 def start_time_of(pid: int) -> int:

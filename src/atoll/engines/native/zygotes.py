@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import logging
 import os
+import select
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -28,6 +29,12 @@ MAX_REGIONS = 2000  # of a zygote's memory; their list is one packet
 MAX_REGION = 1 << 30
 MAX_ERROR = 500
 MAX_PID = 1 << 22  # of any kernel
+OOM_SCORE_ADJ = b"200"
+"""Of what is born: when the host's memory runs out, that goes before a zygote, the launcher or any other program of the
+host. Inside, programs have more (`agent.spawn`, `agent.runner.context`); less only who has CAP_SYS_RESOURCE on the
+host."""
+UNREAPED_S = 3.0
+END_TIMEOUT_S = 20.0
 
 INTERPRETER_MAIN = (
     "import sys; sys.path.insert(1, '/.atoll/code'); "
@@ -59,6 +66,12 @@ async def readable(fd: int) -> None:
 def _resolve(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+def has_ended(pidfd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class Peer:
@@ -97,6 +110,10 @@ class Peer:
             raise InternalError(f"{self.name}: {str(answer['error'])[:MAX_ERROR]}")
         return answer, received
 
+    @property
+    def has_ended(self) -> bool:
+        return self.control.fileno() < 0 or has_ended(self._pidfd)
+
     def kill(self) -> None:
         if self.control.fileno() >= 0:
             with contextlib.suppress(ProcessLookupError):
@@ -128,22 +145,53 @@ class Zygote(Peer):
         if type(pid) is not int or not 0 < pid < MAX_PID:
             raise Unavailable(f"the {self.name} answers nonsense")
         try:
-            parent = parent_of(pid)
+            self._take_child(pid)
         except OSError as error:
             raise InternalError(f"what the {self.name} has forked has ended") from error
-        if parent != self.pid:
-            raise Unavailable(f"the {self.name} names a process that it has not forked")
         if self.on_birth:
             self.on_birth()
         return {"pid": pid}, []
 
+    def _take_child(self, pid: int) -> None:
+        self._check_child(pid)
+        with open(f"/proc/{pid}/oom_score_adj", "wb", buffering=0) as file:
+            self._check_child(pid)  # what was opened is its own
+            file.write(OOM_SCORE_ADJ)
+
+    def _check_child(self, pid: int) -> None:
+        if parent_of(pid) != self.pid:
+            raise Unavailable(f"the {self.name} names a process that it has not forked")
+
 
 def parent_of(pid: int) -> int:
+    return state_and_parent_of(pid)[1]
+
+
+def state_and_parent_of(pid: int) -> tuple[bytes, int]:
     fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return int(os.read(fd, 512).rpartition(b")")[2].split()[1])
+        state, parent, *_ = os.read(fd, 512).rpartition(b")")[2].split()
+        return state, int(parent)
     finally:
         os.close(fd)
+
+
+def keep_dead(pids: Collection[int]) -> bool:
+    """Whether one of them has a child that has ended in a pid namespace below, and does not wait for it. The first
+    process of that namespace cannot end before."""
+    return any(_is_kept_dead(int(name), pids) for name in os.listdir("/proc") if name.isdigit())
+
+
+def _is_kept_dead(pid: int, parents: Collection[int]) -> bool:
+    with contextlib.suppress(OSError):
+        state, parent = state_and_parent_of(pid)
+        return state == b"Z" and parent in parents and _is_in_namespace_below(pid)
+    return False
+
+
+def _is_in_namespace_below(pid: int) -> bool:
+    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+        return any(line.startswith("NSpid:") and len(line.split()) > 2 for line in file)
 
 
 def close_all(fds: Sequence[int]) -> None:
@@ -237,6 +285,11 @@ class Helpers:
         for zygote in filter(None, (self.agent, self.interpreter)):
             await share_memory(zygote)
 
+    @property
+    def has_ended(self) -> bool:
+        """One of them."""
+        return any(peer.has_ended for peer in self.peers)
+
     def kill(self) -> None:
         for peer in self.peers:
             peer.kill()
@@ -272,7 +325,9 @@ class Generation:
         userns_fd: int,
         start: Callable[[], Awaitable[Helpers]],
         limits: rotation.Limits = rotation.LIMITS,
+        cgroup: Cgroup | None = None,
     ) -> None:
+        """`cgroup`: of the helpers, and of all that they leave behind."""
         self.spec = spec
         self.slices = Slices(number)
         self.live = 0
@@ -281,6 +336,7 @@ class Generation:
         self.userns_fd = userns_fd
         self._start = start
         self._limits = limits
+        self._cgroup = cgroup
         self._helpers: Helpers | None = None
         self._leaving: set[Helpers] = set()
         self._replacing = asyncio.Lock()
@@ -295,9 +351,9 @@ class Generation:
 
     @classmethod
     def of(cls, spec: TemplateSpec, number: int, stage: tree.Stage, cgroup: Cgroup, bpf: bytes) -> Generation:
-        """`cgroup` is that of the helpers, and of all that they leave behind."""
         userns_fd = spawn.new_user_namespace(number)
-        return cls(spec, number, userns_fd, partial(start_helpers, spec, number, userns_fd, stage, cgroup, bpf))
+        start = partial(start_helpers, spec, number, userns_fd, stage, cgroup, bpf)
+        return cls(spec, number, userns_fd, start, cgroup=cgroup)
 
     @property
     def helper(self) -> Peer:
@@ -319,6 +375,29 @@ class Generation:
         if self._helpers is None:
             raise Unavailable("the template's helpers have been ended; try again")
         return self._helpers
+
+    def look_after(self) -> None:
+        """One that has ended by itself: the host was out of memory, or the template's own files have ended it."""
+        if self._helpers is not None and self._helpers.has_ended and not self.broken:
+            log.warning("template %s: a helper has ended by itself; new ones are made", self.spec.name)
+            self.broken = True
+
+    async def see_end(self, over: Callable[[], Awaitable[object]]) -> None:
+        """`over`: the end of a PID 1 that was killed. It waits for everybody who was forked into its namespace to be
+        reaped by whoever has forked them, which the interpreter zygote of a hostile template may not do."""
+        try:
+            async with asyncio.timeout(UNREAPED_S):
+                await over()
+        except TimeoutError:
+            self._end_who_keep_dead()
+            async with asyncio.timeout(END_TIMEOUT_S):
+                await over()
+
+    def _end_who_keep_dead(self) -> None:
+        if self._cgroup is not None and keep_dead(set(self._cgroup.pids())):
+            log.warning("template %s: its helpers do not let a sandbox end; new ones are made", self.spec.name)
+            self.broken = True
+            self._cgroup.kill()
 
     async def renew(self) -> None:
         """New helpers in place of broken ones."""
