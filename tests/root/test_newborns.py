@@ -122,6 +122,16 @@ def test_one_that_has_ended_meanwhile_is_nobodys_loss(ahead):
             assert ahead.slot_of(box) not in names
 
 
+def test_one_that_has_ended_is_made_anew_though_nobody_asks(ahead):
+    names = ahead.full()
+    ended = names.pop()
+    os.kill(ahead.pids(ended)[0], signal.SIGKILL)
+    until(lambda: ended not in ahead.names() and not ahead.pids(ended), "its end")
+    assert names < ahead.full()
+    disks = ahead.places.data / "node" / "disks"
+    until(lambda: not (disks / f"{ended}.img").exists(), "the end of its disk")
+
+
 def test_it_has_no_name_yet(ahead):
     pid = ahead.pids(next(iter(ahead.full())))[0]
     command = ["nsenter", "-t", str(pid), "-u", "cat", "/proc/sys/kernel/hostname"]

@@ -71,7 +71,9 @@ class Node:
         self._settings = settings
         self._places = places
         self._catalogue = Catalogue(places.data / "node" / "templates")
-        self._engine = engine or native_engine(settings, lambda *exited: self._sandboxes.exited(*exited))
+        self._engine = engine or native_engine(
+            settings, lambda *exited: self._sandboxes.exited(*exited), lambda slot: self._slots.lost(slot)
+        )
         master = master_key(places.data / "node" / "master.key")
         disks = SealedDisks(places.data / "node", master)
         self._volumes = Volumes(places.data / "node", master)
@@ -317,7 +319,9 @@ class Node:
             await self._engine.close()
 
 
-def native_engine(settings: NodeSettings, on_exit: Callable[[str, int], None]) -> NativeEngine:
+def native_engine(
+    settings: NodeSettings, on_exit: Callable[[str, int], None], on_lost_slot: Callable[[str], None]
+) -> NativeEngine:
     places, limits = settings.places, settings.egress
     uplink, open_ranges = str(settings.uplink), settings.open_ranges
     version = engine_version(uplink, open_ranges, rate=limits.rate, burst=limits.burst, mbit=limits.mbit)
@@ -329,7 +333,7 @@ def native_engine(settings: NodeSettings, on_exit: Callable[[str, int], None]) -
     def start(places: Places) -> Awaitable[subprocess.Popen[bytes]]:
         return start_launcher(places, launcher_command(places, uplink, open_ranges, limits))
 
-    return NativeEngine(places, version, runtime, on_exit, start)
+    return NativeEngine(places, version, runtime, on_exit, start, on_lost_slot)
 
 
 def order_from(params: Params) -> Order:

@@ -38,11 +38,13 @@ class NativeEngine:
         runtime: Callable[[], tuple[Path, list[str]]],
         on_exit: Callable[[str, int], None],
         start: Callable[[Places], Awaitable[subprocess.Popen[bytes]]] = start_launcher,
+        on_lost_slot: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._places = places
         self._version = version
         self._runtime = runtime
         self._on_exit = on_exit
+        self._on_lost_slot = on_lost_slot
         self._start = start
         self._client: RpcClient | None = None
         self._started: list[subprocess.Popen[bytes]] = []
@@ -213,6 +215,8 @@ class NativeEngine:
     def _event(self, name: str, data: dict[str, Any]) -> None:
         if name == "exited":
             self._on_exit(data["id"], data["pid"])
+        elif name == "lost":
+            self._on_lost_slot(data["slot"])
 
     async def _call(self, method: str, params: dict[str, Any], timeout_s: float = 30.0) -> dict[str, Any]:
         return await self._connected().call(method, params, timeout_s)

@@ -2,8 +2,9 @@
 sandbox that is born, its interpreter with it, and waits to hear whose it is.
 
 A slot belongs to a template and to limits. It is made while no create is under way, so a burst
-drains the pool and then makes its own: slower, never refused. A slot is worth nothing without its launcher: the pool
-forgets all of them when that is lost, and recovery removes their disks as it removes every disk without a handle.
+drains the pool and then makes its own: slower, never refused. One that ends while it waits is made anew. A slot is
+worth nothing without its launcher: the pool forgets all of them when that is lost, and recovery removes their disks as
+it removes every disk without a handle.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from atoll.core.engine import SlotMaker, SlotSpec
-from atoll.core.errors import AtollError
+from atoll.core.errors import AtollError, Unavailable
 from atoll.core.limits import Limits
 from atoll.core.template import Template
+
+from .backoff import Backoff
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +53,7 @@ class SlotDisks(Protocol):
 class Ready:
     name: str
     key: bytes = field(repr=False)
+    begun_at: float
 
 
 class SlotPool:
@@ -61,8 +65,11 @@ class SlotPool:
         self._wanted: dict[Shape, tuple[Template, Limits]] = {}
         self._lost: list[Ready] = []
         """Of creates that failed, and of makings: the launcher may have them."""
+        self._making = ""
         self._creating = 0
         self._last = float("-inf")
+        self._backoff = Backoff()
+        self._not_before = float("-inf")
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
 
@@ -110,6 +117,18 @@ class SlotPool:
             self._last = asyncio.get_running_loop().time()
             asyncio.get_running_loop().call_later(PAUSE_S, self._wake.set)
 
+    def lost(self, name: str) -> None:
+        """It has ended by itself. A template's files can do that to each of them, so the next may have to wait."""
+        if name == self._making:
+            self._making = ""
+        for slots in self._ready.values():
+            for ready in [each for each in slots if each.name == name]:
+                slots.remove(ready)
+                self._lost.append(ready)
+                now = asyncio.get_running_loop().time()
+                self._not_before = now + self._backoff.after(now - ready.begun_at)
+                self._wake.set()
+
     async def _keep_full(self) -> None:
         while True:
             await self._wake.wait()
@@ -133,9 +152,9 @@ class SlotPool:
 
     def _patience_s(self, shape: Shape) -> float:
         """While there are enough, creates that follow each other have the processors for themselves."""
-        if len(self._ready.get(shape, ())) < max(FEWEST, self._size // 2):
-            return 0
-        return self._last + IDLE_S - asyncio.get_running_loop().time()
+        enough = len(self._ready.get(shape, ())) >= max(FEWEST, self._size // 2)
+        at = max(self._not_before, self._last + IDLE_S) if enough else self._not_before
+        return at - asyncio.get_running_loop().time()
 
     def _discard_others(self) -> None:
         self._wanted = dict(list(self._wanted.items())[-SHAPES:])
@@ -151,12 +170,16 @@ class SlotPool:
 
     async def _make(self, shape: Shape) -> bool:
         template, limits = self._wanted[shape]
-        ready = Ready(f"slot{secrets.token_hex(8)}", self._disks.fresh_key())
+        begun_at = asyncio.get_running_loop().time()
+        ready = Ready(f"slot{secrets.token_hex(8)}", self._disks.fresh_key(), begun_at)
+        self._making = ready.name
         try:
             self._disks.make(ready.name, limits.disk_mib)
             disk, config = self._disks.path(ready.name), agent_config(template)
             spec = SlotSpec(ready.name, template, limits, disk, ready.key, config)
             await self._maker.prepare_slot(spec)
+            if self._making != ready.name:
+                raise Unavailable("it has ended already")
         except (AtollError, OSError) as error:
             log.warning("no slot for %s was made: %s", template.name, error)
             self._lost.append(ready)

@@ -249,3 +249,73 @@ async def test_while_creates_follow_each_other_a_pool_that_is_half_full_waits(mo
     await maker.until(2 * slots.FEWEST + 1)
     assert asyncio.get_running_loop().time() - asked >= 0.19
     await pool.close()
+
+
+async def test_one_that_ends_while_it_waits_is_let_go_and_another_is_made() -> None:
+    maker, disks = Maker(), Disks()
+    pool = SlotPool(maker, disks, size=2)
+    pool.open()
+    pool.want(TEMPLATE, LIMITS)
+    await maker.until(2)
+    ended = maker.specs[0].name
+    pool.lost(ended)
+    await maker.until(3)
+    with pool.creating(TEMPLATE, LIMITS) as ready:
+        assert ready is not None
+        assert ready.name != ended
+    async with asyncio.timeout(5):
+        while not maker.discarded:
+            maker.made.clear()
+            await maker.made.wait()
+    assert maker.discarded == {ended}
+    assert ended not in disks.images
+    await pool.close()
+
+
+async def test_those_that_end_again_and_again_are_made_more_and_more_slowly() -> None:
+    maker = Maker()
+    pool = SlotPool(maker, Disks(), size=1)
+    pool.open()
+    pool.want(TEMPLATE, LIMITS)
+    await maker.until(1)
+    pool.lost(maker.specs[0].name)
+    await maker.until(2)
+    pool.lost(maker.specs[1].name)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(maker.specs) == 2
+    with pool.creating(TEMPLATE, LIMITS) as ready:
+        assert ready is None
+    await pool.close()
+
+
+async def test_one_that_has_ended_before_its_making_is_told_is_not_given_out() -> None:
+    class Short(Maker):
+        async def prepare_slot(self, spec: SlotSpec) -> None:
+            await super().prepare_slot(spec)
+            pool.lost(spec.name)
+
+    maker, disks = Short(), Disks()
+    pool = SlotPool(maker, disks, size=1)
+    pool.open()
+    pool.want(TEMPLATE, LIMITS)
+    async with asyncio.timeout(5):
+        while not maker.discarded:
+            maker.made.clear()
+            await maker.made.wait()
+    with pool.creating(TEMPLATE, LIMITS) as ready:
+        assert ready is None
+    assert disks.images == set()
+    await pool.close()
+
+
+async def test_a_name_that_it_does_not_have_changes_nothing() -> None:
+    maker = Maker()
+    pool = SlotPool(maker, Disks(), size=1)
+    pool.open()
+    pool.want(TEMPLATE, LIMITS)
+    await maker.until(1)
+    pool.lost("slotother")
+    with pool.creating(TEMPLATE, LIMITS) as ready:
+        assert ready is not None
+    await pool.close()
