@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
 from atoll.edge.routing import Target, Unknown
@@ -98,6 +99,11 @@ class Handler(RequestHandler):
             self.on_sent = None
         self.on_answered(bool(finished[0].keep_alive) and not finished[1])
         return finished
+
+    def log_exception(self, *given: Any, **named: Any) -> None:
+        """A head that aiohttp takes amiss, as a field that is too long, is answered; anybody could fill our log so."""
+        if not isinstance(named.get("exc_info"), HttpProcessingError):
+            super().log_exception(*given, **named)
 
 
 class Surfaces(web.Server):

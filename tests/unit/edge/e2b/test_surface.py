@@ -59,6 +59,17 @@ async def test_other_methods_are_refused(envd):
         assert (response.status, response.headers["Allow"]) == (405, "POST, OPTIONS")
 
 
+async def test_a_head_that_is_too_long_is_refused_and_writes_nothing_into_our_log(envd, caplog):
+    async with envd.request("GET", "/health", headers={"X-Long": "x" * 20_000}) as response:
+        assert response.status == 400
+    assert caplog.text == ""
+
+
+async def test_a_content_type_may_have_parameters_and_capitals(envd, agent):
+    agent.answers("GET", "/processes", {"processes": []})
+    assert await envd.unary("List", **{"Content-Type": "Application/JSON ; charset=utf-8"}) == (200, {"processes": []})
+
+
 @pytest.mark.parametrize(
     ("path", "sent", "wanted"),
     [
