@@ -171,7 +171,7 @@ class Files:
         attributes: Attributes | None = None,
     ) -> JsonObject:
         with self._users.acting_as(user):
-            target = _Target.of(os.path.realpath(path))
+            target = _Target.of(end_of_links(path))
             if target.status is not None and not overwrite:
                 raise AgentError(Kind.EXISTS, f"the file exists: {path}")
             if target.status is None:
@@ -299,6 +299,14 @@ class Files:
             "target": os.readlink(path) if kind == "symlink" else None,
             **more,
         }
+
+
+def end_of_links(path: str) -> str:
+    """The library takes a call of its own for each link."""
+    try:
+        return os.path.realpath(path)
+    except RecursionError as error:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path) from error
 
 
 def _end_of(link: str) -> JsonObject | None:

@@ -18,7 +18,7 @@ from itertools import islice
 
 from .env import Env
 from .errors import AgentError, Kind, invalid
-from .files import open_regular
+from .files import end_of_links, open_regular
 
 KEPT = "usr/local/share/ca-certificates/atoll-outbound-rules.crt"
 ANCHORS = ("etc/pki/ca-trust/source/anchors", "etc/ca-certificates/trust-source/anchors", "etc/pki/trust/anchors")
@@ -87,7 +87,7 @@ class TrustStore:
         """Those that are there, each once: some are links to others."""
         seen: set[str] = set()
         for bundle in BUNDLES:
-            real = os.path.realpath(self._path(bundle))
+            real = end_of_links(self._path(bundle))
             if os.path.isfile(real) and real not in seen:
                 seen.add(real)
                 yield bundle
@@ -146,7 +146,7 @@ class TrustStore:
 
     def _write(self, name: str, content: bytes) -> None:
         """In the place of what was there, with its owner and mode: nobody reads half of it."""
-        path = os.path.realpath(self._path(name))
+        path = end_of_links(self._path(name))
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         staging = f"{path}.atoll"
         with suppress(FileNotFoundError):

@@ -160,6 +160,14 @@ async def test_a_file_that_cannot_be_made_is_named_as_it_was_asked_for(agent):
     assert b".atoll-" not in reply.body
 
 
+async def test_more_links_than_can_be_followed_are_refused_as_such(agent, tmp_path):
+    for number in range(1500):
+        (tmp_path / f"l{number}").symlink_to(f"l{number + 1}")
+    reply = await put(agent, tmp_path / "l0", b"data")
+    assert (reply.status, reply.json()["kind"]) == (400, "invalid")
+    assert not (tmp_path / "l1500").exists()
+
+
 async def test_without_overwrite_an_existing_file_stays(agent, tmp_path):
     assert (await put(agent, tmp_path / "f", b"first", overwrite="0")).status == 200
     reply = await put(agent, tmp_path / "f", b"second", overwrite="0")

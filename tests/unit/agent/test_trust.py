@@ -188,6 +188,17 @@ async def test_a_sandbox_whose_lists_cannot_be_changed_begins_all_the_same(start
     assert (await agent.run("echo", "alive")).stdout == b"alive\n"
 
 
+@pytest.mark.parametrize("more", [{"trust": GIVEN}, {}])
+async def test_lists_behind_more_links_than_can_be_followed_keep_nobody_from_beginning(start_agent, root, more):
+    TrustStore(str(root)).add(GIVEN)
+    (root / BUNDLES[0]).unlink()
+    for number in range(1500):
+        (root / f"l{number}").symlink_to(f"l{number + 1}")
+    (root / BUNDLES[0]).symlink_to(root / "l0")
+    agent = start_agent(trust_root=str(root), **more)
+    assert (await agent.run("echo", "alive")).stdout == b"alive\n"
+
+
 async def test_an_ordinary_process_leaves_the_lists_of_its_caller_alone(start_agent):
     reply = await start_agent(trust=GIVEN).request("PUT", "/trust", GIVEN)
     assert (reply.status, reply.json()["kind"]) == (501, "unsupported")
