@@ -215,7 +215,7 @@ def test_a_first_context_is_out_of_reach_and_runs_nothing_of_the_users_as_root(i
         assert [line for line in caught if not line.startswith("1000 ")] == []
         rights = "[line.split()[1] for line in open('/proc/self/status') if line.startswith(('CapPrm', 'CapEff'))]"
         assert box.python(f"print({rights})")["stdout"] == f"{['0' * 16] * 2}\n"
-        assert box.python("print(open('/proc/self/oom_score_adj').read())")["stdout"].strip() == "500"
+        assert box.python("print(open('/proc/self/oom_score_adj').read())")["stdout"].strip() == "600"
         box.kill()
 
 
@@ -224,7 +224,7 @@ def test_all_of_a_sandbox_goes_before_programs_of_the_host_when_memory_runs_out(
     with contextlib.closing(stack.client), stack.box("base") as box:
         inside = box.sh("cat /proc/*/oom_score_adj").split()
         assert inside
-        assert all(int(each) >= 200 for each in inside)
+        assert all(int(each) >= 100 for each in inside)
         for role in ("launcher", "node"):
             for pid in installation.pids(role):
-                assert int(Path(f"/proc/{pid}/oom_score_adj").read_text()) < 200
+                assert int(Path(f"/proc/{pid}/oom_score_adj").read_text()) < 100

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from .users import User, Users
 
-OOM_SCORE_ADJ = b"300"  # the kernel's out-of-memory choice falls on a program before it falls on PID 1
+OOM_SCORE_ADJ = b"400"  # the kernel's out-of-memory choice falls on a program before it falls on PID 1
 
 
 def spawn(

@@ -473,7 +473,7 @@ async def test_a_program_is_preferred_as_the_oom_victim(agent):
     async with agent.stream("POST", "/processes", spec) as stream:
         process_id = (await stream.next_json())["process"]["id"]
         await agent.request("POST", f"/processes/{process_id}/stdin", b"\n")
-        assert await stream.until(b"\n") == b"300\n"
+        assert await stream.until(b"\n") == b"400\n"
         await stream.rest()
 
 

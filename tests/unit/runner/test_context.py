@@ -79,7 +79,7 @@ def test_context_leads_a_session_of_its_own(context):
 
 
 def test_memory_pressure_takes_a_context_first(context):
-    assert context.run("print(open('/proc/self/oom_score_adj').read())").stdout == "500\n\n"
+    assert context.run("print(open('/proc/self/oom_score_adj').read())").stdout == "600\n\n"
 
 
 def test_signals_are_pythons_defaults(context):

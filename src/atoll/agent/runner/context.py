@@ -32,7 +32,7 @@ from .cells import Cells
 from .channel import Channel
 from .interrupts import Interrupts
 
-OOM_SCORE_ADJ = b"500"  # memory runs out: a context goes before the agent
+OOM_SCORE_ADJ = b"600"  # memory runs out: a context goes before the agent
 STREAM = 3
 MAX_DATABASE = 1024 * 1024  # of /etc/passwd and /etc/group, which the sandbox may write
 PR_SET_DUMPABLE = 4

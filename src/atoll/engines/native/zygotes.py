@@ -29,10 +29,10 @@ MAX_REGIONS = 2000  # of a zygote's memory; their list is one packet
 MAX_REGION = 1 << 30
 MAX_ERROR = 500
 MAX_PID = 1 << 22  # of any kernel
-OOM_SCORE_ADJ = b"200"
+OOM_SCORE_ADJ = b"100"
 """Of what is born: when the host's memory runs out, that goes before a zygote, the launcher or any other program of the
-host. Inside, programs have more (`agent.spawn`, `agent.runner.context`); less only who has CAP_SYS_RESOURCE on the
-host."""
+host. Inside, programs have more (`agent.spawn`, `agent.runner.context`), so that PID 1 is the last; less only who has
+CAP_SYS_RESOURCE on the host."""
 UNREAPED_S = 3.0
 END_TIMEOUT_S = 20.0
 
