@@ -6,6 +6,7 @@ It looks at the processor time that its processes use, which needs no knowledge 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -33,8 +34,8 @@ def used_ms(pids: list[int]) -> dict[int, float]:
     used = {}
     for pid in pids:
         with contextlib.suppress(OSError):
-            threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
-            used[pid] = sum(int(thread.read_text().split()[0]) for thread in threads) / 1e6
+            threads = [f"/proc/{pid}/task/{thread}/schedstat" for thread in os.listdir(f"/proc/{pid}/task")]
+            used[pid] = sum(int(Path(thread).read_text().split()[0]) for thread in threads) / 1e6
     return used
 
 
