@@ -66,6 +66,7 @@ class SlotPool:
         self._lost: list[Ready] = []
         """Of creates that failed, and of makings: the launcher may have them."""
         self._making = ""
+        self._failing: set[Shape] = set()
         self._creating = 0
         self._last = float("-inf")
         self._backoff = Backoff()
@@ -125,9 +126,14 @@ class SlotPool:
             for ready in [each for each in slots if each.name == name]:
                 slots.remove(ready)
                 self._lost.append(ready)
-                now = asyncio.get_running_loop().time()
-                self._not_before = now + self._backoff.after(now - ready.begun_at)
+                self._put_off(ready.begun_at)
                 self._wake.set()
+
+    def _put_off(self, begun_at: float) -> None:
+        """The next making, after the end of one that was begun then. Ends at the same time count once."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._not_before:
+            self._not_before = now + self._backoff.after(now - begun_at)
 
     async def _keep_full(self) -> None:
         while True:
@@ -139,11 +145,17 @@ class SlotPool:
                     break
                 began = asyncio.get_running_loop().time()
                 if not await self._make(shape):
-                    self._wanted.pop(shape, None)  # until somebody asks for it again
+                    self._failed(shape)
                 elif len(self._ready.get(shape, ())) > FEWEST:  # no hurry: whoever was born needs the processors
                     await asyncio.sleep(asyncio.get_running_loop().time() - began)
             self._discard_others()
             await self._discard_lost()
+
+    def _failed(self, shape: Shape) -> None:
+        """Once may be chance: a newborn has died. After twice in a row it is not made until somebody asks again."""
+        if shape in self._failing:
+            self._wanted.pop(shape, None)
+        self._failing ^= {shape}
 
     def _lacking(self) -> Shape | None:
         """The one asked for last is the first to be full."""
@@ -185,6 +197,7 @@ class SlotPool:
             self._lost.append(ready)
             return False
         self._ready.setdefault(shape, []).append(ready)
+        self._failing.discard(shape)
         return True
 
     def _forget(self) -> None:

@@ -136,7 +136,35 @@ async def test_a_making_that_fails_is_told_to_the_launcher_which_may_have_it_by_
     pool.want(TEMPLATE, LIMITS)
     async with asyncio.timeout(5):
         await maker.made.wait()
-    assert len(maker.discarded) == 1
+    assert len(maker.discarded) == 2  # it is tried twice
+    await pool.close()
+
+
+async def test_a_making_that_fails_once_is_repeated_though_nobody_asks() -> None:
+    class Unlucky(Maker):
+        async def prepare_slot(self, spec: SlotSpec) -> None:
+            self.broken = not self.broken
+            await super().prepare_slot(spec)
+
+    maker = Unlucky()
+    pool = SlotPool(maker, Disks(), size=3)
+    pool.open()
+    pool.want(TEMPLATE, LIMITS)
+    await maker.until(3)
+    await pool.close()
+
+
+async def test_those_that_end_together_are_put_off_as_one() -> None:
+    maker = Maker()
+    pool = SlotPool(maker, Disks(), size=4)
+    pool.open()
+    pool.want(TEMPLATE, LIMITS)
+    await maker.until(4)
+    before = asyncio.get_running_loop().time()
+    for spec in list(maker.specs):
+        pool.lost(spec.name)
+    await maker.until(8)
+    assert asyncio.get_running_loop().time() - before < 2  # 1 s, and not 1 + 2 + 4
     await pool.close()
 
 
