@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,7 +84,9 @@ def test_zygotes_that_have_ended_are_made_again_in_place(growing):
         before = interpreter_zygotes(growing)
         assert before
         for pid in before:
-            os.kill(pid, signal.SIGKILL)
+            with open(os.pidfd_open(pid), "rb") as ended:
+                os.kill(pid, signal.SIGKILL)
+                assert select.select([ended], [], [], 10)[0]
         until(born_of_others, "a birth from new zygotes")
         assert not interpreter_zygotes(growing) & before
         assert one.python("import subprocess\nprint(6 * 7)")["stdout"] == "42\n"
