@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -220,3 +221,23 @@ def checksum(kind: int, content: bytes) -> int:
     total = sum(struct.unpack(f"!{len(words) // 2}H", words))
     total = (total & 0xFFFF) + (total >> 16)
     return ~(total + (total >> 16)) & 0xFFFF
+
+
+FIRST = """
+import subprocess
+from pathlib import Path
+from atoll.engines.native.network import Fabric, remove_fabric
+subprocess.run(["mount", "-t", "tmpfs", "none", "/run"], check=True)
+fabric = Fabric("first")
+for name in ("one", "two"):
+    subprocess.run(["ip", "netns", "add", name], check=True)
+fabric.close()
+remove_fabric("first")
+names = sorted(path.name for path in Path("/run/netns").iterdir())
+print(*names, Path("/proc/self/mounts").read_text().count("atoll-first"))
+"""
+
+
+def test_a_fabric_from_before_the_first_named_namespace_goes_like_any_other() -> None:
+    command = ["unshare", "--mount", "--propagation", "private", sys.executable, "-c", FIRST]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "one two 0\n"

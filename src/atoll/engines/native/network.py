@@ -11,6 +11,8 @@ sandboxes run.
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import itertools
 import logging
 import os
@@ -138,6 +140,7 @@ class Fabric:
     def _ensure(self) -> None:
         """Must run before the launcher unshares its mounts: the bind belongs to the host's namespace."""
         NETNS_DIRECTORY.mkdir(mode=0o755, exist_ok=True)
+        _make_mount_point()
         if self.path.exists() and _is_netns(self.path):
             return
         self.path.touch(mode=0o600)
@@ -313,9 +316,26 @@ def _is_netns(path: Path) -> bool:
     return os.stat(path).st_dev == os.stat("/proc/self/ns/net").st_dev
 
 
+def _make_mount_point() -> None:
+    """The first `ip netns add` mounts the directory over itself, and what had a name there before could not be removed
+    any more. So the first fabric does it as well, in turns with that (and like that, once for all)."""
+    directory = str(NETNS_DIRECTORY)
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        try:
+            sc.mount(None, directory, None, sc.MS_SHARED | sc.MS_REC)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            sc.mount(directory, directory, None, sc.MS_BIND | sc.MS_REC)  # it was no mount point
+            sc.mount(None, directory, None, sc.MS_SHARED | sc.MS_REC)
+    finally:
+        os.close(fd)
+
+
 def remove_fabric(installation: str) -> None:
-    """From the host's mount namespace, when no sandbox is left. Idempotent. `ip netns add` mounts its directory over
-    itself, and what was mounted there before can then not be removed: the next fabric takes the name over."""
+    """From the host's mount namespace, when no sandbox is left. Idempotent."""
     path = NETNS_DIRECTORY / f"atoll-{installation}"
     with contextlib.suppress(OSError):
         sc.umount(str(path))
