@@ -22,8 +22,9 @@ from .errors import Refused, from_agent, no_such_context
 
 CONTENT_TYPE = "application/x-ndjson"
 KEEPALIVE_S = 5.0
-HOLD_S = 0.02
-"""How long half a line waits for the other half."""
+HOLD_S = 0.2
+"""How long half a line waits for the other half: as long as a Jupyter kernel gathers output, and longer than the CPU
+limit can stop a sandbox between the two writes of one `print` (one period, 0.1 s)."""
 
 
 async def execute(call: Call) -> web.StreamResponse:
