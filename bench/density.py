@@ -1,4 +1,4 @@
-"""What a live sandbox costs in memory, and what calls cost beside ten, a hundred and a thousand of them.
+"""What a live sandbox costs in memory, and what calls cost beside ten, a hundred and a thousand of them, in turns.
 
 All processes of a sandbox are those of its pid namespace. Their memory is the kernel's account of it (`smaps_rollup`):
 PSS divides each page by the processes that map it, private is what would come back if this sandbox alone went. Beside
@@ -33,7 +33,9 @@ TEMPLATE = "code-interpreter"
 PORT = 8000
 AT_ONCE = 8
 CALLS = 50
-"""Of each kind, at each count."""
+"""Of each kind, at each count, in each turn."""
+TURNS = 3
+"""From few to many and back again: what the machine does to one minute falls on every count alike."""
 PART = 100
 """At most so many run a cell, of the idle ones."""
 FORKS = 10
@@ -89,6 +91,13 @@ class Crowd:
         api: Api = self._api.value
         return api
 
+    def shrink(self, count: int) -> None:
+        """To so many, the oldest ones."""
+        self._api = threading.local()
+        self.living, gone = self.living[:count], self.living[count:]
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            list(threads.map(self._kill, gone))
+
     def grow(self, count: int) -> float:
         """To so many; returns how long it took."""
         start = time.perf_counter()
@@ -104,12 +113,6 @@ class Crowd:
             self.failed.append(str(error))
             return None
 
-    def end(self) -> None:
-        self._api = threading.local()
-        with ThreadPoolExecutor(AT_ONCE) as threads:
-            list(threads.map(self._kill, self.living))
-        self.living.clear()
-
     def _kill(self, sandbox: SandboxClient) -> None:
         self.api().control.call("DELETE", f"/v1/sandboxes/{sandbox.id}")
 
@@ -123,35 +126,46 @@ def bench_density(report: Report, server: Installation, counts: Sequence[int] = 
     warm.kill()
     time.sleep(SETTLE_S)
     before = kernel_memory()
+    took: dict[int, list[float]] = defaultdict(list)
+    calls: dict[int, dict[str, list[float]]] = {count: defaultdict(list) for count in sorted(counts)}
     try:
-        alone: dict[str, list[float]] = {}
-        for count in sorted(counts):
-            tell_growth(report, crowd, count)
-            time.sleep(SETTLE_S)
-            tell_kernel(report, f"{count} live, idle", before, count)
-            tell_memory(report, f"{count} live, idle", memory_of(server, crowd.living), 7.0 if count >= PART else None)
-            for name, samples in bench_calls(crowd).items():
-                few = alone.setdefault(name, samples)
-                tell_calls(report, f"density: {count} live: {name}", samples, None if few is samples else few)
+        for turn in range(TURNS):
+            crowd.shrink(min(calls))
+            for count, found in calls.items():
+                took[count].append(crowd.grow(count))
+                time.sleep(SETTLE_S)
+                if not turn:
+                    where = f"{count} live, idle"
+                    tell_kernel(report, where, before, count)
+                    tell_memory(report, where, memory_of(server, crowd.living), 7.0 if count >= PART else None)
+                for name, samples in bench_calls(crowd).items():
+                    found[name] += samples
+        tell_growth(report, crowd, took)
+        tell_calls(report, calls)
         fresh = [image_mib(server, sandbox) for sandbox in crowd.living]
         report.put("density: a fresh image on the host's disk", fresh, "MiB", at_most=1.0)
         bench_after_pandas(report, crowd)
     finally:
-        crowd.end()
+        crowd.shrink(0)
 
 
-def tell_growth(report: Report, crowd: Crowd, count: int) -> None:
-    took = crowd.grow(count)
-    report.put(f"density: {count} live: made within", [took], "s")
-    report.need(f"density: {count} live: creates that failed", len(crowd.failed), "", 0)
+def tell_growth(report: Report, crowd: Crowd, took: dict[int, list[float]]) -> None:
+    few, *more = took  # that are never ended, so they are made once
+    report.put(f"density: {few} live: made within", took[few][:1], "s")
+    for count in more:
+        report.put(f"density: {count} live: made within", took[count], "s")
+    report.need("density: creates that failed", len(crowd.failed), "", 0)
 
 
-def tell_calls(report: Report, name: str, samples: list[float], few: list[float] | None) -> None:
+def tell_calls(report: Report, calls: dict[int, dict[str, list[float]]]) -> None:
     """Beside the same call when few were live; in order, so that the ratio is that of two distributions."""
-    if few is None:
-        report.put(name, sorted(samples), "ms")
-        return
-    report.put(name, sorted(samples), "ms", sorted(few), at_most=None if name.endswith("kill") else 1.2)
+    few, *more = calls
+    for name, beside_few in calls[few].items():
+        report.put(f"density: {few} live: {name}", sorted(beside_few), "ms")
+        at_most = None if name == "kill" else 1.2
+        for count in more:
+            samples = sorted(calls[count][name])
+            report.put(f"density: {count} live: {name}", samples, "ms", sorted(beside_few), at_most=at_most)
 
 
 def tell_memory(report: Report, where: str, each: list[Memory], pss_at_most: float | None) -> None:
