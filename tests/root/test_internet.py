@@ -138,5 +138,6 @@ def test_every_packet_is_counted(place):
     quiet = str(net.CROWD[99])
     assert place.packets(quiet) == 0
     exchange(place, quiet, net.ECHO_PORT, b"hi")
-    assert place.packets(quiet) == place.packets(quiet, net.ECHO_PORT) >= 3
+    before = place.packets(quiet, net.ECHO_PORT)  # the last words of a connection may come between two looks
+    assert 3 <= before <= place.packets(quiet) <= place.packets(quiet, net.ECHO_PORT)
     assert place.packets(quiet, 80) == 0
