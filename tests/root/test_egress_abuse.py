@@ -9,9 +9,9 @@ import pytest
 from atoll.testing import internet as net
 from reaching import (
     ALL,
-    AT_ONCE_MS,
     NARROW_MBIT,
     REFUSED,
+    assert_refused,
     logged,
     outcomes,
     status,
@@ -61,9 +61,7 @@ PORTS = [
 def test_a_blocked_port_is_refused_logged_and_counted(online, internet, network, attempt, entry):
     seen = internet.packets(attempt.address, attempt.port)
     with online.box(network=network) as box:
-        ((code, took_ms),) = outcomes(box, attempt)
-        assert code in REFUSED
-        assert took_ms < AT_ONCE_MS
+        assert_refused(outcomes(box, attempt))
         told = logged(box, verdict="denied", address=attempt.address, port=attempt.port, rule="blocklist…")
         assert f"{told['protocol']}/{told['port']}" == entry
         until(lambda: denied(box, "blocklist") == 1, "it is counted")
@@ -101,19 +99,19 @@ def test_the_operators_file_adds_and_is_read_again_while_it_runs(online, box, in
     assert outcomes(box, tcp(*bad, "hi"))[0][0] == 0
     try:
         listed.write_text("ifconfig.me\n203.0.113.76\ntcp/8443  # a port\n")
-        until(lambda: outcomes(box, tcp(*bad, "hi"))[0][0] in REFUSED, "the network is blocked", timeout_s=3)
+        until(lambda: outcomes(box, tcp(*bad, "hi"))[0][0] in REFUSED, "the network is blocked", timeout_s=10)
         assert outcomes(box, tcp(EXAMPLE, 8443))[0][0] in REFUSED
         logged(box, verdict="denied", address=EXAMPLE, port=8443, rule="blocklist…")
-        until(lambda: box.run("getent ahostsv4 ifconfig.me")["exit_code"] != 0, "the name is blocked", timeout_s=3)
+        until(lambda: box.run("getent ahostsv4 ifconfig.me")["exit_code"] != 0, "the name is blocked", timeout_s=10)
 
         listed.write_text("203.0.113.76\nno such thing!\n")
         output = online.installation.output
-        until(lambda: _told(online), f"a word about it in {output[-3:]}", timeout_s=5)
+        until(lambda: _told(online), f"a word about it in {output[-3:]}", timeout_s=10)
         assert outcomes(box, tcp(*bad, "hi"))[0][0] in REFUSED
         assert outcomes(box, tcp(EXAMPLE, 8443))[0][0] in REFUSED
     finally:
         listed.unlink(missing_ok=True)
-    until(lambda: outcomes(box, tcp(*bad, "hi"))[0][0] == 0, "nothing is blocked", timeout_s=3)
+    until(lambda: outcomes(box, tcp(*bad, "hi"))[0][0] == 0, "nothing is blocked", timeout_s=10)
 
 
 def _told(online) -> bool:
@@ -155,7 +153,7 @@ def test_who_scans_is_refused_new_connections_and_reported(online, box, own, fir
     held = f"import socket; kept = socket.create_connection(('{EXAMPLE}', {net.ECHO_PORT}), timeout=5)"
     assert own.python(held)["success"]
     scan(own, more)
-    until(lambda: outcomes(own, tcp(EXAMPLE, 80))[0][0] in REFUSED, "it is punished", timeout_s=5)
+    until(lambda: outcomes(own, tcp(EXAMPLE, 80))[0][0] in REFUSED, "it is punished", timeout_s=10)
     assert own.python("kept.send(b'on'); print(kept.recv(10))")["stdout"] == "b'on'\n"
     assert outcomes(box, tcp(EXAMPLE, 80))[0][0] == 0
     assert logged(own, kind="event", rule="scan")["detail"]
@@ -167,11 +165,13 @@ def test_who_scans_is_refused_new_connections_and_reported(online, box, own, fir
 
 
 def test_connections_beyond_the_rate_are_refused_logged_and_counted(box, own):
-    code = f"{SCAN}\nprint(json.dumps(scan([('{EXAMPLE}', {net.ECHO_PORT})] * 900)))"
-    codes = json.loads(own.python(code)["stdout"])
+    tries = 1500
+    targets = f"[('{EXAMPLE}', {net.ECHO_PORT})] * {tries}"
+    code = f"import time; begun = time.monotonic()\n{SCAN}\nfound = scan({targets})"
+    codes, took_s = json.loads(own.python(f"{code}\nprint(json.dumps([found, time.monotonic() - begun]))")["stdout"])
     refused = [code for code in codes if code != 0]
     assert set(refused) <= REFUSED
-    assert len(refused) >= 900 - 500 - 300, "500 at once, then 100 a second"
+    assert len(refused) >= tries - 500 - 100 * (took_s + 1), "500 at once, then 100 a second"
     assert refused
     assert outcomes(box, tcp(EXAMPLE, net.ECHO_PORT))[0][0] == 0
     assert logged(own, verdict="denied", rule="rate")["address"] == EXAMPLE

@@ -22,12 +22,15 @@ from atoll.egress.proxy import UNNAMED_OF_ONE
 from atoll.testing import internet as net
 from atoll.testing.internet import WEB, Internet
 from egress_stand import Box, Stand
+from stack import until
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
 EXAMPLE, API = WEB["example.com"], WEB["api.example.com"]
 GET = b"GET /get HTTP/1.1\r\nHost: %s\r\n\r\n"
 AT_ONCE = 100
+CUT_S = 0.5
+"""What was cut before the answer is known to be within; nothing else would end such a connection before 10 s."""
 ELSEWHERE = str(net.CROWD[200])
 """Where nobody of these tests ever gets."""
 DENIED = {"deny_out": ["0.0.0.0/0"]}
@@ -346,11 +349,10 @@ def test_bytes_are_counted_as_the_other_side_counts_them(stand, port):
         sock.sendall(b"Connection: close\r\n\r\n" + bytes(up))
         assert str(up).encode() in answer(sock)
     entry = last(box, kind="connection", port=port)
-    flow = next(
-        each for each in reversed(stand.internet.flows) if (each.server, each.port) == (WEB["files.example.com"], port)
-    )
     if port == 80:  # with TLS the server counts what is inside
-        assert (entry["bytes_out"], entry["bytes_in"]) == (flow.received, flow.sent)
+        counted = (WEB["files.example.com"], port, entry["bytes_out"], entry["bytes_in"])
+        until(lambda: counted in [(each.server, each.port, each.received, each.sent) for each in stand.internet.flows],
+              f"{counted} among {stand.internet.flows}")  # fmt: skip
     assert entry["bytes_out"] > up
     assert entry["bytes_in"] > down
 
@@ -363,7 +365,7 @@ def test_a_dead_server_holds_up_nobody_else(stand):
             sock.sendall(GET % name.encode())
         begun = time.perf_counter()
         assert say(box, 80, GET % b"example.com") == "answered"
-        assert time.perf_counter() - begun < 1
+        assert time.perf_counter() - begun < 3, "a connection to the dead is given up after ten seconds"
 
 
 def test_a_name_that_is_nowhere_is_a_reset_and_said_to_have_failed(stand):
@@ -381,7 +383,14 @@ def test_one_who_opens_many_and_says_nothing_harms_only_itself(stand, box, held)
 
     socks = slow.inside(connect)
     assert say(box, 80, GET % b"example.com") == "answered"
-    assert sum(outcome(sock, 0.001) == "reset" for sock in socks) == 400 - UNNAMED_OF_ONE
+    reset: set[socket.socket] = set()
+
+    def resets() -> int:
+        reset.update(sock for sock in socks if sock not in reset and outcome(sock, 0.001) == "reset")
+        return len(reset)
+
+    until(lambda: resets() >= 400 - UNNAMED_OF_ONE, "the ends of those that are too many")
+    assert resets() == 400 - UNNAMED_OF_ONE
 
 
 @pytest.mark.long
@@ -455,7 +464,7 @@ def test_a_new_policy_cuts_what_it_forbids_before_it_answers(stand, held):
     box.put(allow_out=["example.com", "api.example.com"], **DENIED)
     assert all(outcome(sock, 0.01) == "silent" for sock in socks)
     box.put(allow_out=["api.example.com"], **DENIED)
-    assert all(outcome(sock, 0.05) == "reset" for sock in socks)
+    assert all(outcome(sock, CUT_S) == "reset" for sock in socks)
     assert last(box, kind="connection")["detail"] == "cut: the policy was replaced"
     assert say(box, 80, GET % b"example.com") == "reset"
 
@@ -468,14 +477,14 @@ def test_one_that_has_shown_no_name_is_cut_where_no_name_counts_any_more(stand, 
         box.put(inspect=True, deny_out=["198.51.100.0/24"])
         assert outcome(sock, 0.05) == "silent"
         box.put(**DENIED)
-        assert outcome(sock, 0.05) == "reset"
+        assert outcome(sock, CUT_S) == "reset"
 
 
 def test_a_sandbox_that_is_gone_is_cut_and_unknown(stand, held):
     box = stand.sandbox(allow_out=["example.com"], **DENIED)
     (sock,) = opened(held, box, 1)
     box.forget()
-    assert outcome(sock, 0.05) == "reset"
+    assert outcome(sock, CUT_S) == "reset"
     assert is_turned_away(box)
 
 
@@ -484,23 +493,26 @@ def test_sync_forgets_whom_it_does_not_name(stand, box, held, silent):
     (sock,) = opened(held, other, 1)
     (kept,) = opened(held, box, 1)
     stand.call("sync", ids=[box.id, silent[0].id])
-    assert outcome(sock, 0.05) == "reset"
+    assert outcome(sock, CUT_S) == "reset"
     assert outcome(kept, 0.01) == "silent"
 
 
 @pytest.mark.parametrize("count", [300, pytest.param(2000, marks=pytest.mark.long)])
 def test_many_connections_are_cut_before_a_new_policy_is_answered(stand, count, held):
     boxes = [stand.sandbox(allow_out=["example.com"], **DENIED) for _ in range(2)]
-    cut = opened(held, boxes[0], count)
     kept = opened(held, boxes[1], 3)
-    begun = time.perf_counter()
-    boxes[0].put(allow_out=["api.example.com"], **DENIED)
-    taken = time.perf_counter() - begun
-    assert all(outcome(sock) == "reset" for sock in cut)
-    everywhere = time.perf_counter() - begun
+    taken = []
+    for _ in range(3):
+        boxes[0].put(allow_out=["example.com"], **DENIED)
+        with contextlib.ExitStack() as theirs:
+            cut = opened(theirs, boxes[0], count)
+            begun = time.perf_counter()
+            boxes[0].put(allow_out=["api.example.com"], **DENIED)
+            taken.append(time.perf_counter() - begun)
+            assert all(outcome(sock) == "reset" for sock in cut)
     assert all(outcome(sock, 0.01) == "silent" for sock in kept)
-    assert taken < 0.25  # the machine is shared; alone it is below 0.05
-    print(f"{count} connections cut in {1000 * taken:.1f} ms, known to all after {1000 * everywhere:.1f} ms")
+    assert statistics.median(taken) < 0.25  # the machine is shared; alone it is below 0.05
+    print(f"{count} connections cut in {', '.join(f'{1000 * each:.1f}' for each in taken)} ms")
 
 
 # ---- other modes
@@ -563,9 +575,12 @@ def test_many_connections_live_side_by_side(stand, count):
         ]
         assert [each.stdout.readline() for each in crowd] == ["ready\n"] * len(boxes)
         used = (resident(stand) - before) / count
-        begun = time.perf_counter()
-        assert say(boxes[0], 80, GET % b"example.com") == "answered"
-        taken = time.perf_counter() - begun
+        took = []
+        for _ in range(5):
+            begun = time.perf_counter()
+            assert say(boxes[0], 80, GET % b"example.com") == "answered"
+            took.append(time.perf_counter() - begun)
+        taken = statistics.median(took)
         for each in crowd:
             each.stdin.close()
         assert [each.stdout.readline() for each in crowd] == ["all answered again\n"] * len(boxes)
