@@ -90,7 +90,7 @@ def test_run_leaves_no_sandbox_behind_unless_it_is_kept(atoll: Atoll) -> None:
     before = {each["id"] for each in atoll.json("ps")}
     code = ("run", "-l", "bash", "-c", "true", "--template", "busybox")
     atoll.run(*code)
-    assert {each["id"] for each in atoll.json("ps")} == before
+    assert {each["id"] for each in atoll.json("ps")} <= before
     kept = atoll.run(*code, "--keep").stderr.decode().strip().removeprefix("Kept: ")
     assert {each["id"] for each in atoll.json("ps")} - before == {kept}
     atoll.here("kill", kept)
@@ -115,7 +115,7 @@ def test_run_for_programs_is_a_message_a_line(atoll: Atoll, box: Box) -> None:
 
 
 def test_run_ends_in_time_with_124(atoll: Atoll, box: Box) -> None:
-    done = atoll.run("run", "-s", box.id, "-l", "bash", "-c", "echo begun; sleep 60", "--timeout", "0.5", code=124)
+    done = atoll.run("run", "-s", box.id, "-l", "bash", "-c", "echo begun; sleep 60", "--timeout", "2", code=124)
     assert done.stdout == b"begun\n"
 
 
@@ -152,7 +152,7 @@ def test_run_that_is_told_to_end_leaves_no_sandbox_behind(atoll: Atoll) -> None:
         assert running.stdout.readline() == b"begun\n"
         running.terminate()
         assert running.wait(DEADLINE_S) == 128 + signal.SIGTERM
-    assert {each["id"] for each in atoll.json("ps")} == before
+    assert {each["id"] for each in atoll.json("ps")} <= before
 
 
 # ---- exec
@@ -504,7 +504,7 @@ def test_templates_and_processes_for_programs(atoll: Atoll, box: Box) -> None:
     assert {"busybox", "code-interpreter"} <= {each["name"] for each in atoll.json("templates")}
     assert "busybox" in atoll.here("templates")
     box.run("sleep 4321 >/dev/null 2>&1 &")
-    assert [each for each in atoll.json("ps", box.id) if each["command"] == "sleep 4321"]
+    until(lambda: [each for each in atoll.json("ps", box.id) if each["command"] == "sleep 4321"], "it is that program")
     assert "sleep 4321" in atoll.here("ps", box.id)
 
 

@@ -92,6 +92,7 @@ def test_an_async_client_does_the_same(account):
 def test_a_pause_keeps_every_process_and_connect_brings_them_back(make, account):
     sandbox = make(envs={"KEPT": "yes"})
     job = sandbox.commands.run("sleep 1000", background=True)
+    until(lambda: said(sandbox, f"cat /proc/{job.pid}/comm") == "sleep", "it is that program")
     boot = said(sandbox, BOOT_ID)
     assert sandbox.pause() is True
     assert sandbox.pause() is False
@@ -143,9 +144,11 @@ def test_a_timeout_kills(make):
 
 
 def test_traffic_wakes_what_its_timeout_has_paused(make, stack):
-    sandbox = make(timeout=2, lifecycle={"on_timeout": "pause", "auto_resume": True})
+    sandbox = make(timeout=60, lifecycle={"on_timeout": "pause", "auto_resume": True})
     sandbox.commands.run("python3 -m http.server 3000", background=True)
     headers = {"E2b-Sandbox-Id": sandbox.sandbox_id, "E2b-Sandbox-Port": "3000"}
+    until(lambda: httpx.get(stack.url, headers=headers).status_code == 200, "it listens")
+    sandbox.set_timeout(3)
     until(lambda: sandbox.get_info().state is SandboxState.PAUSED, "its seconds are over")
     assert httpx.get(stack.url, headers=headers, timeout=30).status_code == 200
     assert sandbox.get_info().state is SandboxState.RUNNING

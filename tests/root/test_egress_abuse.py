@@ -22,7 +22,7 @@ from reaching import (
 )
 from stack import until
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
 EXAMPLE = net.WEB["example.com"]
 

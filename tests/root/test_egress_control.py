@@ -138,7 +138,7 @@ def test_no_secret_is_in_clear_on_disk_or_in_an_answer(online: Stack) -> None:
         assert all(HEADER in answer for answer in answers)  # rules come back as they were given
         written = [path for place in ("server", "node/sandboxes", "egress") for path in (data / place).rglob("*")]
         written += list(online.installation.places.run.rglob("*"))
-        contents = b"".join(path.read_bytes() for path in written if path.is_file())
+        contents = b"".join(map(_read, written))
         assert box.id.encode() in contents
         assert SECRET.encode() not in contents
         assert HEADER.encode() not in contents

@@ -27,7 +27,7 @@ from atoll.engines.native.closed import ClosedConnections
 from atoll.testing.internet import inside
 from atoll.wire import ctnetlink, netlink
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from names import DOMAIN
 from reaching import ALL, CA_FILE, curl, entries, logged, outcomes, status, tcp, trusting, udp
 from stack import Box, until
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
 UPDATE_MS = 50
 HELD = """
@@ -276,16 +276,22 @@ def test_bytes_of_a_proxied_connection_are_those_of_the_other_side(logging, inte
 
 @pytest.mark.parametrize("path", ["/bytes/1234567", "/upload"])
 def test_bytes_of_a_forwarded_connection_are_those_of_the_other_side(logging, internet, path):
-    """The kernel counts packets; headers are taken off, so retransmissions may make it a little more."""
-    begun, known = len(internet.flows), len(entries(logging))
+    """The kernel counts packets; headers are taken off. What is sent again, with the acknowledgements that say
+    so, makes it more in one of a few: headers would make it more in each."""
     more = ("-X", "POST", "--data-binary", "@/usr/bin/env") if path == "/upload" else ()
-    assert status(logging, f"http://{net.WEB['api.example.com']}{path}", *more) == 200
-    there = flow(internet, begun, net.WEB["api.example.com"], 80)
-    until(lambda: _connections(entries(logging)[known:], 80), "its entry", timeout_s=30)
-    (entry,) = _connections(entries(logging)[known:], 80)
-    assert entry["bytes_out"] == pytest.approx(there.received, rel=0.02, abs=100)
-    assert entry["bytes_in"] == pytest.approx(there.sent, rel=0.02, abs=100)
-    assert entry["rule"] == "allow_out: 203.0.113.20"
+    too_much_out, too_much_in = [], []
+    for _ in range(3):
+        begun, known = len(internet.flows), len(entries(logging))
+        assert status(logging, f"http://{net.WEB['api.example.com']}{path}", *more) == 200
+        there = flow(internet, begun, net.WEB["api.example.com"], 80)
+        until(lambda known=known: _connections(entries(logging)[known:], 80), "its entry", timeout_s=30)
+        (entry,) = _connections(entries(logging)[known:], 80)
+        assert entry["rule"] == "allow_out: 203.0.113.20"
+        too_much_out.append(entry["bytes_out"] - there.received)
+        too_much_in.append(entry["bytes_in"] - there.sent)
+    assert min(*too_much_out, *too_much_in) > -100
+    assert statistics.median(too_much_out) < max(100, 0.02 * there.received), too_much_out
+    assert statistics.median(too_much_in) < max(100, 0.02 * there.sent), too_much_in
 
 
 def _connections(found: list[dict], port: int) -> list[dict]:

@@ -18,7 +18,7 @@ from atoll.testing.socks_server import SocksServer
 from egress_stand import Box
 from stack import until
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
 NAME = "api.example.com"
 ADDRESS = WEB[NAME]

@@ -55,9 +55,9 @@ def envd(box) -> Envd:
 
 @pytest.mark.parametrize("user", ["user", "root"])
 def test_a_login_shell_starts_no_other_process(sandbox, user):
-    said = sandbox.commands.run("read last < /proc/sys/kernel/ns_last_pid; echo $$ $last", user=user)
-    mine, last = said.stdout.split()
-    assert mine == last
+    ask = "read last < /proc/sys/kernel/ns_last_pid; echo $$ $last"
+    seen = [sandbox.commands.run(ask, user=user).stdout.split() for _ in range(5)]
+    assert any(mine == last for mine, last in seen), seen  # others start what they like meanwhile
 
 
 def test_a_command_has_its_output_its_user_and_its_home(sandbox):
@@ -91,9 +91,15 @@ def test_an_exit_code_is_an_exception(sandbox):
     assert (failed.value.exit_code, failed.value.stdout, failed.value.error) == (7, "before\n", "exit status 7")
 
 
-def test_output_is_heard_while_it_is_made(sandbox):
+def test_output_is_heard_while_it_is_made(sandbox, box):
+    """The second word is said when the first one was heard."""
     heard: list[str] = []
-    sandbox.commands.run("echo a; read x < <(sleep 0.3); echo b", on_stdout=lambda piece: heard.append(piece))
+
+    def hear(piece: str) -> None:
+        heard.append(piece)
+        box.sh("touch /tmp/heard")
+
+    sandbox.commands.run("echo a; until [ -e /tmp/heard ]; do sleep 0.02; done; echo b", on_stdout=hear)
     assert heard == ["a\n", "b\n"]
 
 
@@ -132,7 +138,7 @@ def test_a_kill_reaches_what_the_command_has_started(sandbox):
     assert handle.kill() is True
     with pytest.raises(CommandExitException):
         handle.wait()
-    assert sandbox.commands.run("pgrep -cx sleep || true").stdout.strip() == "0"
+    until(lambda: sandbox.commands.run("pgrep -cx sleep || true").stdout.strip() == "0", "none runs", 5)
 
 
 def test_one_who_comes_after_the_end_hears_the_end(sandbox, box):
@@ -260,14 +266,14 @@ def test_input_of_the_wrong_kind_is_an_error(envd):
 def test_a_command_that_takes_too_long_is_killed(sandbox):
     with pytest.raises(TimeoutException):
         sandbox.commands.run("sleep 4321", timeout=0.5)
-    until(lambda: sandbox.commands.run("pgrep -cfx 'sleep 4321' || true").stdout.strip() == "0", "it is gone", 5)
+    until(lambda: sandbox.commands.run("pgrep -cfx 'sleep 4321' || true").stdout.strip() == "0", "it is gone")
 
 
 def test_its_time_runs_also_when_nobody_listens(sandbox):
-    handle = sandbox.commands.run("sleep 5432", background=True, timeout=1)
+    handle = sandbox.commands.run("sleep 5432", background=True, timeout=3)
     handle.disconnect()
-    assert sandbox.commands.run("pgrep -cfx 'sleep 5432' || true").stdout.strip() == "1"
-    until(lambda: sandbox.commands.run("pgrep -cfx 'sleep 5432' || true").stdout.strip() == "0", "it is gone", 5)
+    until(lambda: sandbox.commands.run("pgrep -cfx 'sleep 5432' || true").stdout.strip() == "1", "it runs")
+    until(lambda: sandbox.commands.run("pgrep -cfx 'sleep 5432' || true").stdout.strip() == "0", "it is gone")
 
 
 def test_the_end_of_a_subscription_ends_no_program(envd, sandbox):
@@ -280,7 +286,9 @@ def test_the_end_of_a_subscription_ends_no_program(envd, sandbox):
 
 def test_a_silent_stream_says_that_it_lives(envd):
     heard = envd.stream(START, command("sleep 1.5"), **{"Keepalive-Ping-Interval": "1"})
-    assert [next(iter(event)) for event in heard.events] == ["start", "keepalive", "end"]
+    first, *between, last = (next(iter(event)) for event in heard.events)
+    assert (first, set(between), last) == ("start", {"keepalive"}, "end")
+    assert len(between) < 5
     assert heard.events[-1] == {"end": {"exited": True, "status": "exit status 0"}}
 
 

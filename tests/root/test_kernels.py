@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 from atoll.wire.frames import FrameDecoder
 from stack import Box, Stack
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
 
 CWD = "/home/user/here"
 
@@ -28,6 +29,12 @@ def is_in(namespace: str, process: Path) -> bool:
         return os.readlink(process / "ns/pid") == namespace
     except OSError:
         return False
+
+
+def descriptors_of(process: Path) -> int:
+    with contextlib.suppress(OSError):  # it has ended
+        return len(os.listdir(process / "fd"))
+    return 0
 
 
 def memory_of(pid: int) -> int:
@@ -124,7 +131,7 @@ class Agent:
     def left(self) -> Left:
         namespace = os.readlink(f"/proc/{self.pid}/ns/pid")
         inside = [each for each in Path("/proc").iterdir() if each.name.isdigit() and is_in(namespace, each)]
-        descriptors = sum(len(list((each / "fd").iterdir())) for each in inside)
+        descriptors = sum(map(descriptors_of, inside))
         return Left(self.call("GET", "/stats")["processes"], descriptors, memory_of(self.pid))
 
     def close(self) -> None:

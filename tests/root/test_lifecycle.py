@@ -55,11 +55,11 @@ def test_the_disk_has_its_limit(box):
 
 
 def test_a_timeout_kills_at_its_end(stack):
+    asked = time.monotonic()
     made = stack.create("busybox", timeout_seconds=2)
-    born = time.monotonic()
     assert made.control("GET").json()["expires_at"]
     until(lambda: made.control("GET").status_code == 404, "the sandbox is gone")
-    assert 1.5 < time.monotonic() - born < 8
+    assert 1.5 < time.monotonic() - asked < 10
 
 
 def test_a_paused_sandbox_does_not_run_and_goes_on_where_it_was(stack):
@@ -172,7 +172,7 @@ def test_a_hundred_kills_at_once_leave_nothing_and_stand_in_no_creates_way(stack
         after = list(pool.map(lambda _: stack.create("busybox"), range(25)))
         names |= {name for box in after for name in (box.id, stack.record(box)["cgroup"])}
         assert all(answer.status_code == 200 for answer in pool.map(lambda box: box.control("DELETE"), after))
-    until(lambda: left_of(stack, names) == [], "all of them are swept")
+    until(lambda: left_of(stack, names) == [], "all of them are swept", timeout_s=50)
     assert links & links_of(stack) == set()
 
 

@@ -79,7 +79,7 @@ async def test_an_agent_host_works_in_a_sandbox_that_is_gone_afterwards(stack):
     before = living(stack)
     async with host(stack) as client:
         assert {"run_code", "run_command", "get_url"} <= {tool.name for tool in (await client.list_tools()).tools}
-        assert living(stack) == before  # nothing is made before it is needed
+        assert living(stack) <= before  # nothing is made before it is needed
 
         run = await client.call_tool("run_code", {"code": PLOT})
         assert text(run).startswith("stdout:\nplotted\n\nresult:\n42\n\nexit code 0")
@@ -117,7 +117,7 @@ async def test_an_agent_host_works_in_a_sandbox_that_is_gone_afterwards(stack):
         gone = await client.call_tool("read_file", {"path": "/workspace/deep/page.html"})
         assert gone.is_error
         assert "no such file" in text(gone)
-    assert living(stack) == before
+    assert living(stack) <= before
 
 
 async def test_files_that_a_sandbox_makes_to_hurt_a_reader_hurt_nobody(stack):
@@ -158,9 +158,14 @@ async def test_the_operators_policy_holds_in_the_sandbox_and_its_log_shows_it(on
         (own,) = living(online) - before
         made = online.api("GET", f"/v1/sandboxes/{own}").json()
         assert (made["timeout_seconds"], made["network"]["allow_out"]) == (600, ["example.com"])
-        log = [json.loads(line) for line in (await said(client, "get_network_log", limit=5)).splitlines()]
-        assert len(log) == 5
-        assert {(entry["name"], entry["verdict"]) for entry in log} == {("github.com", "denied")}
+        log: list[dict[str, Any]] = []
+        while not {"example.com", "github.com"} <= {
+            entry.get("name") for entry in log
+        }:  # it is written soon, not at once
+            log = [json.loads(line) for line in (await said(client, "get_network_log", limit=100)).splitlines()]
+        assert {entry["verdict"] for entry in log if entry.get("name") == "github.com"} == {"denied"}
+        assert {entry["verdict"] for entry in log if entry.get("name") == "example.com"} == {"allowed"}
+        assert len((await said(client, "get_network_log", limit=2)).splitlines()) == 2
 
 
 async def test_a_call_that_the_host_gives_up_ends_its_program(stack):
@@ -197,7 +202,7 @@ async def test_a_host_that_is_stopped_by_a_signal_leaves_no_sandbox(stack):
     assert len(living(stack) - before) == 1
     process.send_signal(signal.SIGTERM)  # its standard input stays open
     assert await process.wait() == -signal.SIGTERM
-    assert living(stack) == before
+    assert living(stack) <= before
 
 
 async def test_over_http_with_a_token_each_session_has_a_sandbox(stack):
@@ -219,7 +224,7 @@ async def test_over_http_with_a_token_each_session_has_a_sandbox(stack):
             await said(one, "run_command", command="echo one > mine")
             assert "No such file" in await said(other, "run_command", command="cat mine")
             assert len(living(stack) - before) == 2
-        assert living(stack) == before  # both said that they go
+        assert living(stack) <= before  # both said that they go
         async with (
             httpx2.AsyncClient(headers={"Authorization": "Bearer t0ken"}, timeout=60) as http,
             Client(streamable_http_client(url, http_client=http)) as newest,
@@ -229,4 +234,4 @@ async def test_over_http_with_a_token_each_session_has_a_sandbox(stack):
     finally:
         process.send_signal(signal.SIGTERM)
         await process.communicate()
-    assert living(stack) == before
+    assert living(stack) <= before

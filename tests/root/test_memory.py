@@ -31,7 +31,11 @@ def namespace_of(pid: int) -> int:
 
 def own_kib(pid: int) -> int:
     """What is shared with another counts by half; what lies in a zygote's file does not."""
-    found = re.search(r"^Pss_Anon: +(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    try:
+        told = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:  # it has ended
+        return 0
+    found = re.search(r"^Pss_Anon: +(\d+) kB", told, re.MULTILINE)
     assert found
     return int(found[1])
 

@@ -30,15 +30,22 @@ class Ahead:
         return {path.stem for path in (self.places.run / "b").glob("*.sock")}
 
     def full(self) -> set[str]:
-        until(lambda: [len(self.pids(name)) for name in self.names()] == [PROCESSES] * READY, "a full pool")
-        return self.names()
+        names: set[str] = set()
+
+        def is_full() -> bool:
+            nonlocal names
+            names = self.names()
+            return [len(self.pids(name)) for name in names] == [PROCESSES] * READY
+
+        until(is_full, "a full pool")
+        return names
 
     def pids(self, name: str) -> list[int]:
         """The first is PID 1."""
         group = Path(f"/sys/fs/cgroup/pids/atoll-{self.places.installation}/{name}/tasks")
         if not group.parent.parent.exists():
             group = Path(f"/sys/fs/cgroup/atoll-{self.places.installation}/{name}/cgroup.procs")
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # of a group that goes at this moment: ENODEV
             return sorted(map(int, group.read_text().split()))
         return []
 

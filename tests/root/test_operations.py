@@ -13,7 +13,7 @@ import pytest
 from atoll.testing.installation import Installation, borrow_templates
 from stack import Box, Stack, templates_dir, until
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
 MIB = 1024 * 1024
 NOVITA = {"X-Novita-SDK-Name": "sdk_py"}

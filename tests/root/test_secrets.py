@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -260,11 +262,18 @@ def test_nothing_outside_has_a_value_in_clear(online, box):
     files = [path for top in (places.data, places.run) for path in top.rglob("*") if path.is_file()]
     kept = [path for path in files if "templates" not in path.parts and "runtime" not in path.parts]
     assert {"atoll.db", "access.jsonl", f"{box.id}.json"} <= {path.name for path in kept}
-    holding = [path for path in kept if path.stat().st_size < 1 << 26 and b"5ecret-" in path.read_bytes()]
-    assert holding == []
+    assert [path for path in kept if b"5ecret-" in read(path)] == []
     shown = [box.control("GET").text, box.control("GET", "/egress").text]
     shown += [online.api("GET", path).text for path in ("/v1/secrets", "/v1/secrets/key", "/v1/sandboxes")]
     assert not any("5ecret-" in text for text in shown)
+
+
+def read(path: Path) -> bytes:
+    """Of what is not a disk. Sandboxes that were killed are still being swept."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size < 1 << 26:
+            return path.read_bytes()
+    return b""
 
 
 def test_the_api_shows_names_and_what_was_given(online, box):

@@ -410,8 +410,8 @@ def test_a_program_that_leaves_is_not_taken_for_one_that_is_done_by_http_2(site,
 
 def test_a_port_that_opens_a_second_after_the_request_is_reached(by_name):
     with by_name(WEB).client() as web, by_name(9001).client() as late:
-        web.post("/listen?port=9001&host=127.0.0.1&after_ms=1000").raise_for_status()
         begun = time.monotonic()
+        web.post("/listen?port=9001&host=127.0.0.1&after_ms=1000").raise_for_status()
         late.post("/go/nothing").raise_for_status()
         assert time.monotonic() - begun > 0.8, "the port was open already"
 

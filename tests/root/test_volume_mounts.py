@@ -9,7 +9,7 @@ import pytest
 from atoll.core.ids import new_sandbox_id
 from stack import Box, Stack
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
 NOVITA = {"X-Novita-SDK-Name": "sdk_py"}
 

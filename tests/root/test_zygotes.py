@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -50,9 +51,13 @@ def generation(stack: Stack, box: Box) -> int:
 def interpreter_zygotes(stack: Stack) -> set[int]:
     (launcher,) = stack.installation.pids("launcher")
     children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
-    return {
-        int(pid) for pid in children if b"interpreter_zygote import main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    }
+    return {int(pid) for pid in children if b"interpreter_zygote import main" in command_of(pid)}
+
+
+def command_of(pid: str) -> bytes:
+    with contextlib.suppress(OSError):  # it has ended meanwhile
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 def test_another_build_of_a_template_has_zygotes_of_its_own(grown, growing):

@@ -19,7 +19,7 @@ from atoll.testing.internet import inside
 from reaching import REFUSED, SECOND_TRY_MS, assert_at_once, assert_refused
 from stack import until
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
 TRY = """
 import json, socket, time

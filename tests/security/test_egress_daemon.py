@@ -12,7 +12,7 @@ import pytest
 
 from atoll.core.settings import egress_id
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
 INTRUDER = """
 import json, os, socket, sys

@@ -23,7 +23,7 @@ from reaching import (
     udp,
 )
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
 LISTED = [str(each.network) for each in NEVER_REACHABLE]
 MIDDLES = sorted({str(each.network[each.network.num_addresses // 2]) for each in NEVER_REACHABLE

@@ -136,7 +136,7 @@ def hostile(tmp_path_factory) -> Iterator[Hostile]:
         stack.client.close()
         there = helpers(installation)
         assert len(there) > 2 * 3  # of two templates, and what one has left behind
-    assert [pid for pid in there if Path(f"/proc/{pid}").exists()] == []
+    until(lambda: not [pid for pid in there if Path(f"/proc/{pid}").exists()], "the end of all of them", 5)
 
 
 @pytest.fixture(autouse=True)
@@ -179,7 +179,7 @@ def test_one_that_keeps_its_dead_keeps_no_sandbox_from_ending(hostile):
     assert {answer.status_code for answer in made} == {201}
     for answer in made:
         assert hostile.stack.api("DELETE", f"/v1/sandboxes/{answer.json()['id']}").status_code == 200
-    assert "do not let a sandbox end" in "".join(installation.output) + launcher_log(installation)
+    until(lambda: "do not let a sandbox end" in "".join(installation.output) + launcher_log(installation), "a word")
     until(lambda: not list((installation.places.run / "launcher").iterdir()), "nothing is left of them")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -139,7 +140,11 @@ for pid in filter(str.isdigit, os.listdir('/proc')):
 
 def test_the_agents_descriptors_seen_from_the_host_lead_nowhere(stack, box):
     directory = f"/proc/{stack.host_pid(box)}/fd"
-    targets = {os.readlink(f"{directory}/{fd}") for fd in os.listdir(directory)}
+    targets = set()
+    for fd in os.listdir(directory):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            targets.add(os.readlink(f"{directory}/{fd}"))
+    assert targets
     allowed = ("socket:", "pipe:", "anon_inode:", "/dev/null", "/proc", "/workspace", "/")
     assert all(t.startswith(allowed) for t in targets), targets
     assert not any("atoll/" in t and ".img" in t for t in targets)
@@ -177,10 +182,14 @@ def test_the_host_cannot_be_reached_from_inside(stack, box):
         assert box.run(f"curl -s -o /dev/null -m 3 http://{address}:{port}/health")["exit_code"] != 0
 
 
+COULD_NOT_CONNECT = 7
+"""Of curl; 28 when its time is over."""
+
+
 def test_there_is_no_way_out_and_it_is_refused_at_once(box):
-    result = box.run("time curl -s -m 5 http://192.0.2.1")
-    assert result["exit_code"] != 0
-    assert result["execution_time"] < 1
+    result = box.run("curl -s -m 5 http://192.0.2.1")
+    assert result["exit_code"] == COULD_NOT_CONNECT, result
+    assert result["execution_time"] < 3, "what is dropped in silence takes all of the five seconds"
 
 
 def test_a_crash_starts_no_program_of_the_host(box):

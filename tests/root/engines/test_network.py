@@ -26,7 +26,7 @@ from atoll.engines.native.uplink import UplinkSetup
 from atoll.testing import internet as net
 from atoll.testing.internet import Internet, inside
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
 INSTALLATION = "7e570001"
 ALL = "0.0.0.0/0"

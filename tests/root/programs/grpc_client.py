@@ -112,6 +112,7 @@ def unknown(service: Service) -> str:
 
 
 def deadline(service: Service) -> dict[str, Any]:
+    service.ask("upper", b"connected")
     begun = time.monotonic()
     try:
         service.one("wait")(b"deadline", metadata=KEY, timeout=1)
