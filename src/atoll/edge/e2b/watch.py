@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
-from atoll.edge.agent_link import AgentRefused, Answer
+from atoll.edge.agent_link import AgentError, AgentRefused, Answer
 from atoll.edge.frames_in import text
 from atoll.wire import connect, proto_json
 from atoll.wire.connect import Code, ConnectError, Object
@@ -17,6 +17,8 @@ from .filesystem import entry_at, path_of
 from .rpc import Send
 from .watchers import LOST
 
+SETTLE_S = 5.0
+"""So long an asker waits for the agent's word that it is awake: it tells what has happened before it answers calls."""
 KEEPALIVE: Object = {"keepalive": {}}
 EVENTS: dict[str, tuple[str, ...]] = {
     "created": ("EVENT_TYPE_CREATE",),
@@ -103,7 +105,10 @@ async def create_watcher(call: Call, message: Object) -> Object:
 
 
 async def watcher_events(call: Call, message: Object) -> Object:
-    return {"events": await call.watchers.find(call.agent, _id(message)).take()}
+    watcher = call.watchers.find(call.agent, _id(message))
+    with suppress(AgentError):  # the watcher itself says what has ended
+        await call.agent.call("GET", "/health", timeout_s=SETTLE_S)
+    return {"events": await watcher.take()}
 
 
 async def remove_watcher(call: Call, message: Object) -> Object:
