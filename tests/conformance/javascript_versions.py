@@ -26,7 +26,7 @@ import pytest
 HERE = Path(__file__).parent
 KEPT = Path(sys.prefix) / "clients"
 INSTALL_TIMEOUT_S = 300
-SUITE_TIMEOUT_S = 120
+SUITE_TIMEOUT_S = 240
 MANIFEST = ("package.json", "package-lock.json")
 
 Report = dict[str, Any]

@@ -100,10 +100,10 @@ test('a time limit is a result', ['Sandbox.runCode'], async (t) => {
     ['python', 'print("begun", flush=True)\nwhile True: pass'],
     ['bash', 'echo begun; sleep 60 & sleep 60'],
   ]) {
-    const result = await sandbox.runCode(code, { language, timeout: 1 });
+    const result = await sandbox.runCode(code, { language, timeout: 3 });
     assert.deepEqual([result.success, result.exitCode, result.stdout], [false, 124, 'begun\n'], language);
     assert.match(result.stderr, /timed out/);
-    assert.ok(result.executionTime < 5);
+    assert.ok(result.executionTime < 20);
   }
 });
 
@@ -243,7 +243,7 @@ test(
     assert.deepEqual([good.stdout, good.exitCode, good.isSuccess], ['x c\n/tmp\n', 0, true]);
     assert.ok(good.executionTime >= 0 && good.pid > 1);
     assert.match(good.toString(), /exit=0/);
-    const late = await commands.run('echo begun; sleep 60', { timeout: 1 });
+    const late = await commands.run('echo begun; sleep 60', { timeout: 3 });
     assert.deepEqual([late.exit_code, late.stdout], [124, 'begun\n']);
   },
 );

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { test } from '../harness.mjs';
 
@@ -58,8 +59,8 @@ test('create waits for an answer as long as its timeout says', ['Sandbox.create'
   t.afterwards(async () => silent.closeAllConnections());
   await once(silent, 'listening');
   const baseURL = `http://127.0.0.1:${silent.address().port}`;
-  const error = await t.raises('APIError', () => t.sdk.Sandbox.create({ template: 'base', baseURL, timeout: 0.2 }));
-  assert.match(error.message, /timeout of 200ms exceeded/);
+  const error = await t.raises('APIError', () => t.sdk.Sandbox.create({ template: 'base', baseURL, timeout: 1.5 }));
+  assert.match(error.message, /timeout of 1500ms exceeded/);
   assert.equal(asked, 3, 'the client tries three times');
 });
 
@@ -168,17 +169,19 @@ test(
   'it ends by itself, and the monitor said so before',
   ['Sandbox.startExpiryMonitor', 'Sandbox.isHealthy', 'Sandbox.ensureHealthy', 'SandboxExpiredError'],
   async (t) => {
-    const sandbox = await t.create({ timeoutSeconds: 2 });
+    const sandbox = await t.create({ timeoutSeconds: 100 });
     await sandbox.ensureHealthy();
     assert.equal(await sandbox.isHealthy(), true);
-    const told = await new Promise((resolve) => sandbox.startExpiryMonitor(resolve, 10, 0.02));
-    assert.ok(told.hasTimeout && told.timeToExpiry <= 2);
-    while (
-      await sandbox.getInfo().then(
+    const expiring = new Promise((resolve) => sandbox.startExpiryMonitor(resolve, 10, 0.05));
+    await sandbox.setTimeout(4);
+    const told = await expiring;
+    assert.ok(told.hasTimeout && told.timeToExpiry <= 4);
+    const there = () =>
+      sandbox.getInfo().then(
         () => true,
         () => false,
-      )
-    );
+      );
+    while (await there()) await sleep(50);
     await t.raises('SandboxExpiredError', () => sandbox.ensureHealthy());
     assert.equal(await sandbox.isHealthy(), false);
   },

@@ -40,11 +40,13 @@ test(
       onResult: (each) => heard.results.push(each),
       onError: (each) => heard.errors.push(each),
     });
-    assert.deepEqual([found.text, found.logs.stdout, found.logs.stderr], ['42', ['set\n'], ['bad\n']]);
-    assert.deepEqual([heard.out.map(({ line }) => line), heard.results.length, heard.errors.length], [['set\n'], 1, 0]);
+    const { stdout, stderr } = found.logs;
+    assert.deepEqual([found.text, stdout.join(''), stderr.join('')], ['42', 'set\n', 'bad\n']);
+    const lines = [heard.out, heard.err].map((each) => each.map(({ line }) => line));
+    assert.deepEqual([lines, heard.results.length, heard.errors.length], [[stdout, stderr], 1, 0]);
     assert.deepEqual(heard.results[0].formats(), []); // beside its text
     assert.equal(heard.results[0].toJSON().text, '42');
-    assert.equal(found.toJSON().logs.stdout[0], 'set\n');
+    assert.deepEqual(found.toJSON().logs.stdout, stdout);
     const failed = await sandbox.runCode('1 / 0', { onError: (each) => heard.errors.push(each) });
     assert.deepEqual([failed.error.name, heard.errors.length], ['ZeroDivisionError', 1]);
     assert.equal((await sandbox.runCode('2 + 2', { envs: {} })).text, '4');

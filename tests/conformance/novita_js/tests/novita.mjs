@@ -13,7 +13,8 @@ test(
   async (t) => {
     const { Sandbox } = t.sdk;
     const sandbox = await t.create({ envs: { KEPT: 'yes' } });
-    await sandbox.commands.run('touch mine; exec sleep 1000', { background: true });
+    await sandbox.commands.run('touch mine');
+    await sandbox.commands.run('exec sleep 1000', { background: true });
     const boot = () => sandbox.commands.run('cat /proc/sys/kernel/random/boot_id').then(({ stdout }) => stdout);
     const before = await boot();
     assert.equal(await sandbox.reset({ resume: true, timeoutMs: 100_000 }), true);
