@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import closing
 
@@ -32,9 +33,10 @@ def test_call_backs_hear_of_everything(sandbox):
     code = "import sys\nprint('out')\nprint('err', file=sys.stderr)\ndisplay('shown')\n1 / 0"
     calls = {f"on_{name}": found.append for name, found in heard.items()}
     found = sandbox.run_code(code=code, timeout=30, request_timeout=30, **calls)
-    (out,), (err,) = heard["stdout"], heard["stderr"]
-    assert ((out.line, out.error), (err.line, err.error)) == (("out\n", False), ("err\n", True))
-    assert out.timestamp
+    for name, line, error in (("stdout", "out\n", False), ("stderr", "err\n", True)):
+        assert "".join(each.line for each in heard[name]) == line
+        assert {each.error for each in heard[name]} == {error}
+        assert all(each.timestamp for each in heard[name])
     assert heard["result"] == found.results
     assert heard["error"] == [found.error]
 
@@ -53,7 +55,8 @@ def test_code_that_fails_is_a_result(sandbox):
 def test_everything_becomes_json(sandbox):
     found = sandbox.run_code("print('out')\n{'a': 1}")
     assert '"text": ' in found.to_json()
-    assert found.logs.to_json() == '{"stdout": ["out\\\\n"], "stderr": []}'.replace("\\\\", "\\")
+    assert "".join(found.logs.stdout) == "out\n"
+    assert json.loads(found.logs.to_json()) == {"stdout": found.logs.stdout, "stderr": []}
     assert '"NameError"' in sandbox.run_code("nothing_here").error.to_json()
 
 
@@ -165,23 +168,30 @@ def test_the_lines_of_an_execution(one, room):
         found = list(events(one, code="print('x')\n5", context_id=room.id, language=None, env_vars=None))
         assert found[0] == {"type": "number_of_executions", "execution_count": number}
         assert found[-1] == {"type": "end_of_execution"}
-        kinds = [each["type"] for each in found]
-        assert sorted(kinds[1:-1]) == ["result", "stdout"]
+        assert {each["type"] for each in found[1:-1]} == {"result", "stdout"}
         assert all(value is not None for each in found for value in each.values())
 
 
 @covers("16.1 stdout and stderr come at once, with text and timestamp")
 def test_output_comes_at_once(one, room):
-    code = "import sys, time\nprint('first')\ntime.sleep(1)\nprint('second', file=sys.stderr)"
-    at = {each["type"]: (time.monotonic(), each) for each in events(one, code=code, context_id=room.id)}
-    assert at["stderr"][0] - at["stdout"][0] > 0.5
-    assert at["stdout"][1].keys() == {"type", "text", "timestamp"}
-    assert time.strptime(at["stdout"][1]["timestamp"][:19], "%Y-%m-%dT%H:%M:%S")
+    """What is said next waits until it has been heard."""
+    heard = f"/tmp/heard-{room.id}"
+    wait = f"while not os.path.exists({heard!r}): time.sleep(0.01)"
+    code = f"import os, sys, time\nprint('first')\n{wait}\nprint('second', file=sys.stderr)"
+    said = {"stdout": "", "stderr": ""}
+    for each in events(one, code=code, context_id=room.id):
+        if each["type"] in said:
+            said[each["type"]] += each["text"]
+            assert each.keys() == {"type", "text", "timestamp"}
+            assert time.strptime(each["timestamp"][:19], "%Y-%m-%dT%H:%M:%S")
+            if said == {"stdout": "first\n", "stderr": ""}:
+                one.files.write(heard, "")
+    assert said == {"stdout": "first\n", "stderr": "second\n"}
 
 
 @covers("16.1 keepalive in silence")
 def test_silence_is_filled(one, room):
-    kinds = [each["type"] for each in events(one, code="import time; time.sleep(5.5)", context_id=room.id)]
+    kinds = [each["type"] for each in events(one, code="import time; time.sleep(8)", context_id=room.id)]
     assert "keepalive" in kinds
 
 
@@ -203,7 +213,7 @@ def test_what_the_server_says_by_itself(one, room):
 def test_a_time_limit_interrupts_the_cell(sandbox, context):
     code = "import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    ended = 'interrupted'\n    raise"
     with pytest.raises(CORE.TimeoutException, match="timeout"):
-        sandbox.run_code(code, context=context, timeout=1, request_timeout=3)  # some versions take the longer one
+        sandbox.run_code(code, context=context, timeout=4, request_timeout=6)  # some versions take the longer one
     assert sandbox.run_code("ended", context=context).text == "interrupted"
 
 
@@ -218,7 +228,7 @@ def test_leaving_interrupts_the_cell(one, room):
         "import time\ntry:\n    print('begun')\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    left = 'interrupted'"
     )
     with closing(events(one, code=code, context_id=room.id)) as lines:
-        assert next(each for each in lines if each["type"] == "stdout")["text"] == "begun\n"
+        assert next(each for each in lines if each["type"] == "stdout")["text"].startswith("begun")
     assert one.run_code("left", context=room).text == "interrupted"
 
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import inspect
 import queue
-import time
 
 import e2b
+import httpx
 import pytest
 from talk import accepted, said, since
 from waiting import until
 
 covers = pytest.mark.covers
+
+
+def until_there(place, name):
+    """Words of a shell that waits for a file."""
+    return f"until [ -e {place}/{name} ]; do sleep 0.01; done"
 
 
 # ---- run
@@ -43,16 +48,22 @@ def test_a_command_that_fails_is_an_exception(sandbox):
 
 
 @covers("Commands.run", "14 order of output, end after all of it", "22.8 streams: start first, then data, then end")
-def test_output_comes_as_it_is_written_and_whole(sandbox):
-    heard: list[tuple[float, str]] = []
-    command = "for i in 1 2 3; do echo $i; sleep 0.2; done; echo bad >&2; head -c 300000 /dev/zero | tr '\\0' x"
+def test_output_comes_as_it_is_written_and_whole(sandbox, place):
+    """The second line is said when the first one has been heard."""
+    heard: list[str] = []
     errors: list[str] = []
-    result = sandbox.commands.run(
-        command, on_stdout=lambda text: heard.append((time.monotonic(), text)), on_stderr=errors.append
-    )
-    assert "".join(text for _, text in heard) == result.stdout == "1\n2\n3\n" + "x" * 300000
+    url = sandbox.upload_url(f"{place}/heard", user="user")
+
+    def hear(text):
+        heard.append(text)
+        if len(heard) == 1:
+            httpx.post(url, files={"file": b""}, timeout=30).raise_for_status()
+
+    command = f"echo 1; {until_there(place, 'heard')}; echo 2; echo bad >&2; head -c 300000 /dev/zero | tr '\\0' x"
+    result = sandbox.commands.run(command, on_stdout=hear, on_stderr=errors.append)
+    assert "".join(heard) == result.stdout == "1\n2\n" + "x" * 300000
     assert errors == ["bad\n"]
-    assert heard[2][0] - heard[0][0] > 0.25
+    assert heard[0] == "1\n"
 
 
 @covers("14 raw bytes: text that a chunk cuts is whole")
@@ -119,23 +130,27 @@ def test_kill_by_number(sandbox):
 
 
 @covers("Commands.connect", "CommandHandle.disconnect", "CommandHandle.wait", "14 leaving does not kill")
-def test_leave_and_connect_again(sandbox, kind):
-    running = sandbox.commands.run("sleep 0.6; echo later; echo bad >&2", background=True)
+def test_leave_and_connect_again(sandbox, place, kind):
+    wait = until_there(place, "connected")
+    running = sandbox.commands.run(f"{wait}; echo later; echo bad >&2", background=True)
     running.disconnect()
     heard: list[str] = []
     errors: list[str] = []
     callbacks = {"on_stdout": heard.append, "on_stderr": errors.append}
     if kind == "async":
-        result = sandbox.commands.connect(running.pid, timeout=30, request_timeout=30, **callbacks).wait()
+        again = sandbox.commands.connect(running.pid, timeout=30, request_timeout=30, **callbacks)
     else:
-        result = sandbox.commands.connect(running.pid, timeout=30, request_timeout=30).wait(**callbacks)
+        again = sandbox.commands.connect(running.pid, timeout=30, request_timeout=30)
+    said(sandbox, f"touch {place}/connected")
+    result = again.wait(**(callbacks if kind == "sync" else {}))
     assert (result.stdout, heard, errors) == ("later\n", ["later\n"], ["bad\n"])
 
 
 @covers("14 several listeners each hear all", "14 connect within 30 s of the end")
-def test_several_listeners_and_a_late_one(sandbox):
-    running = sandbox.commands.run("sleep 0.5; echo all", background=True)
+def test_several_listeners_and_a_late_one(sandbox, place):
+    running = sandbox.commands.run(f"{until_there(place, 'connected')}; echo all", background=True)
     second = sandbox.commands.connect(running.pid)
+    said(sandbox, f"touch {place}/connected")
     assert running.wait().stdout == second.wait().stdout == "all\n"
     assert sandbox.commands.connect(running.pid).wait().exit_code == 0
 

@@ -319,7 +319,7 @@ def test_a_deadline(envd):
 
 @covers("13 Keepalive-Ping-Interval", "14 keepalive events")
 def test_keepalives(envd):
-    found = stream(envd, "process.Process/Start", command("sleep 1.4"), **{"Keepalive-Ping-Interval": "1"})
+    found = stream(envd, "process.Process/Start", command("sleep 4"), **{"Keepalive-Ping-Interval": "1"})
     assert "keepalive" in found[1][1]["event"]
 
 

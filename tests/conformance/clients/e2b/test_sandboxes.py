@@ -95,8 +95,10 @@ def test_a_sandbox_says_what_its_end_does(own):
 
 @covers("SandboxLifecycle", "20 a timeout pauses, traffic wakes")
 def test_create_may_pause_at_its_end_and_wake_by_traffic(own):
-    made = own(timeout=1, lifecycle={"on_timeout": "pause", "auto_resume": True})
+    made = own(timeout=60, lifecycle={"on_timeout": "pause", "auto_resume": True})
     made.commands.run("python3 -m http.server 3000", background=True)
+    until(lambda: httpx.get(URL, headers=routed(made, 3000), timeout=30).status_code == 200, "it listens")
+    made.set_timeout(1)
     until(lambda: made.get_info().state is SandboxState.PAUSED, "its end")
     assert httpx.get(URL, headers=routed(made, 3000), timeout=30).status_code == 200
     assert made.get_info().state is SandboxState.RUNNING
@@ -259,7 +261,7 @@ def test_a_wrong_key_is_refused(client):
 def test_a_key_that_called_too_often(client, sandbox):
     for _ in range(2):
         try:
-            client.get_info(sandbox.sandbox_id, api_key=PLACE["rare_key"], **_those(retries=0), request_timeout=1)
+            client.get_info(sandbox.sandbox_id, api_key=PLACE["rare_key"], **_those(retries=0), request_timeout=5)
         except (RateLimitException, NO_SUCH_SANDBOX) as error:
             caught = error
     assert isinstance(caught, RateLimitException)

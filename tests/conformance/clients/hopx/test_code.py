@@ -100,9 +100,9 @@ def test_the_newer_fields_of_a_result(sandbox):
 
 @covers("Sandbox.run_code")
 def test_code_ends_at_its_time_limit(sandbox):
-    result = sandbox.run_code("print('begun', flush=True)\nwhile True: pass", timeout=1)
+    result = sandbox.run_code("print('begun', flush=True)\nwhile True: pass", timeout=3)
     assert (result.exit_code, result.success, result.stdout) == (124, False, "begun\n")
-    assert 0.9 < result.execution_time < 10
+    assert 2.9 < result.execution_time < 20
 
 
 @covers("Sandbox.run_code")
@@ -194,6 +194,8 @@ def test_a_web_hook_tells_of_failure_and_time_limit(sandbox):
 
 # ---- background runs and processes
 
+BUSY = ("running", "sleeping", "disk-sleep")
+
 
 def _listed(sandbox, process_id):
     return [each for each in sandbox.list_processes() if each.get("process_id") == process_id]
@@ -211,7 +213,7 @@ def test_background_code_is_listed_and_killed(sandbox, kind):
     assert started["status"] == "running"
     (listed,) = _listed(sandbox, started["process_id"])
     if kind == "async":  # its client lists processes of the system, in the kernel's words for what they do just now
-        assert listed["status"] in ("running", "sleeping", "disk-sleep")
+        assert listed["status"] in BUSY
     else:
         assert (listed["status"], listed["name"]) == ("running", "job")
     until(lambda: sandbox.files.exists("/workspace/job") and sandbox.files.read("/workspace/job") == "1", "its file")
@@ -281,9 +283,9 @@ def test_a_command_gives_output_and_exit_code(sandbox):
 
 @covers("Commands.run")
 def test_a_command_ends_at_its_time_limit_with_its_children(sandbox):
-    result = sandbox.commands.run("echo begun; sleep 77 & sleep 77", timeout=1)
+    result = sandbox.commands.run("echo begun; sleep 77 & sleep 77", timeout=3)
     assert (result.exit_code, result.stdout) == (124, "begun\n")
-    assert shell(sandbox, "pgrep -fc 'sleep 7[7]' || true") == "0"
+    until(lambda: shell(sandbox, "pgrep -fc 'sleep 7[7]' || true") == "0", "what was killed is gone")
 
 
 @covers("Commands.run")
@@ -291,7 +293,7 @@ def test_a_background_command_is_listed_and_killed(sandbox):
     started = sandbox.commands.run("echo begun; sleep 600", background=True)
     process_id = started.stdout.rpartition(" ")[2]
     (listed,) = _listed(sandbox, process_id)
-    assert listed["status"] in ("running", "sleeping"), "the async client lists processes of the system"
+    assert listed["status"] in BUSY, "the async client lists processes of the system"
     sandbox.kill_process(process_id)
     until(lambda: all(each["status"] == "killed" for each in _listed(sandbox, process_id)), "its end")
 

@@ -6,6 +6,7 @@ import e2b
 import pytest
 from place import PLACE
 from talk import IMPOSSIBLE_ID, URL, said
+from waiting import until
 
 covers = pytest.mark.covers
 
@@ -65,6 +66,7 @@ def test_a_volume_is_mounted_while_it_runs(own, volume):
     assert first.get_info().volume_mounts == []
     assert said(first, "ls -A /mnt/late 2>/dev/null | wc -l") == "0"
     program = second.commands.run("cd /mnt/late && exec sleep 1000", background=True)
+    until(lambda: said(second, f"readlink /proc/{program.pid}/cwd") == "/mnt/late", "it works there")
     assert second.unmount_volume("/mnt/late", force=True)
     assert second.get_info().volume_mounts == []
     assert program.kill()  # a volume in which a program still works is not deleted

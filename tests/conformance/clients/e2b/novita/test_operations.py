@@ -122,7 +122,7 @@ def test_reset_may_change_who_gets_in(own):
     assert made.traffic_access_token
     assert httpx.get(URL, headers=routed(made, 3000)).status_code == 403
     assert made.reset(network={"allow_public_traffic": True, "deny_out": [e2b.ALL_TRAFFIC]}) is True
-    assert httpx.get(URL, headers=routed(made, 3000)).status_code == 502
+    assert httpx.get(URL, headers=routed(made, 3000), timeout=30).status_code == 502
     assert made.get_info().network["deny_out"] == ["0.0.0.0/0"]
 
 
