@@ -69,7 +69,7 @@ class Resolver:
             env={**os.environ, **variables},
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=180,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

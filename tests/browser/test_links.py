@@ -13,7 +13,7 @@ from sites import Site
 pytestmark = [
     pytest.mark.root,
     pytest.mark.browser,
-    pytest.mark.timeout(60),
+    pytest.mark.timeout(120),
     pytest.mark.asyncio(loop_scope="session"),
 ]
 

@@ -11,7 +11,7 @@ from sites import by_name, origin, run
 pytestmark = [
     pytest.mark.root,
     pytest.mark.browser,
-    pytest.mark.timeout(60),
+    pytest.mark.timeout(120),
     pytest.mark.asyncio(loop_scope="session"),
 ]
 

@@ -22,7 +22,7 @@ from sites import by_name, start
 pytestmark = [
     pytest.mark.root,
     pytest.mark.browser,
-    pytest.mark.timeout(90),
+    pytest.mark.timeout(120),
     pytest.mark.asyncio(loop_scope="session"),
 ]
 

@@ -26,7 +26,7 @@ from atoll.testing.installation import Installation
 ROOT = Path(__file__).resolve().parents[2]
 SUITES = Path(__file__).parent / "clients"
 PINNED = ROOT / "requirements" / "clients"
-TIMEOUT_S = 240
+TIMEOUT_S = 480
 ARGUMENTS = "ATOLL_CLIENT_ARGS"
 """For developers, of whom one says `-k watch -x`."""
 

@@ -34,11 +34,13 @@ async def test_twenty_sandboxes_at_once(account):
 
 async def test_a_slow_run_does_not_hold_up_quick_ones(account):
     async with made(account, "code-interpreter") as sandbox:
-        slow = asyncio.create_task(sandbox.run_code("import time; time.sleep(30)", timeout_seconds=2))
+        wait = "import os, time\nwhile not os.path.exists('/tmp/gate'): time.sleep(0.05)"
+        slow = asyncio.create_task(sandbox.run_code(wait, timeout_seconds=50))
         quick = [await sandbox.run_code("print(1)") for _ in range(3)]
         assert not slow.done()
         assert [each.stdout for each in quick] == ["1\n"] * 3
-        assert (await slow).exit_code == 124
+        await sandbox.files.write("/tmp/gate", "")
+        assert (await slow).exit_code == 0
 
 
 async def test_the_sync_client_takes_over_what_the_async_one_made(account):

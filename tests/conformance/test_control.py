@@ -166,10 +166,11 @@ def test_a_client_over_its_rate_waits_as_told_and_goes_on(key):
     limited = key("--calls-per-minute", 30)
     admitted, refused = until_refused(limited, "GET")
     assert 30 <= admitted <= 35, "more only by what came back meanwhile"
-    assert refused.headers["Retry-After"] == "2"
-    begun = time.monotonic()
+    told = int(refused.headers["Retry-After"])
+    assert told in (1, 2), "a call comes back every two seconds, and some of that may be over"
+    begun = time.monotonic() - refused.elapsed.total_seconds()
     assert Sandbox.list(**limited) == []
-    assert time.monotonic() - begun >= 1
+    assert time.monotonic() - begun > told - 1
 
 
 def test_the_preset_of_hopx_is_its_documented_limits(key):
@@ -343,7 +344,7 @@ def test_a_client_that_leaves_during_create_leaves_nothing(place, account, held)
     before = left(place)
     headers = {"X-API-Key": account["api_key"]}
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{place.url}/v1/sandboxes", json={"template_name": "busybox"}, headers=headers, timeout=1)
+        httpx.post(f"{place.url}/v1/sandboxes", json={"template_name": "busybox"}, headers=headers, timeout=4)
     (sandbox,) = Sandbox.list(**account)
     held()
     until(lambda: Sandbox.list(**account) == [], "the unwanted one is gone")

@@ -23,7 +23,7 @@ from network_examples import (
     Page,
 )
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")

@@ -116,7 +116,7 @@ def settled(sandbox: hopx_ai.Sandbox, execution_id: str) -> dict[str, Any]:
 ENDS = {
     "completed": ("import os; print('fine', os.environ['A'])", 30, 0, "fine 1\n"),
     "failed": ("print('half'); raise ValueError('bad')", 30, 1, "half\n"),
-    "timeout": ("import time; print('begun', flush=True); time.sleep(60)", 1, 124, "begun\n"),
+    "timeout": ("import time; print('begun', flush=True); time.sleep(60)", 3, 124, "begun\n"),
 }
 
 
@@ -265,16 +265,16 @@ def sleepers(sandbox: hopx_ai.Sandbox) -> str:
 
 
 def test_at_its_time_limit_a_background_run_ends_with_all_its_children(sandbox):
-    started = sandbox.run_code_background(HANG, timeout=1, name="hang")
+    started = sandbox.run_code_background(HANG, timeout=3, name="hang")
     assert started["name"] == "hang"
     until(lambda: listed(sandbox, started["process_id"])["status"] == "failed", "its time is over")
     found = listed(sandbox, started["process_id"])
     assert (found["exit_code"], found["stdout"], found["name"]) == (124, "begun\n", "hang")
-    assert 0.9 < found["duration"] < 5
+    assert 2.9 < found["duration"] < 20
     assert found["end_time"] > found["start_time"]
     assert isinstance(found["pid"], int)
     assert found["language"] == "python"
-    assert sleepers(sandbox) == ""
+    until(lambda: sleepers(sandbox) == "", "what was killed is gone")
 
 
 def test_how_each_background_run_ended_is_kept(sandbox):
@@ -290,7 +290,7 @@ def test_how_each_background_run_ended_is_kept(sandbox):
     assert listed(sandbox, running).items() >= {"status": "running", "stdout": "from a command\n"}.items()
     sandbox.kill_process(running)
     assert listed(sandbox, running).items() >= {"status": "killed", "stdout": "from a command\n"}.items()
-    assert sleepers(sandbox) == ""
+    until(lambda: sleepers(sandbox) == "", "what was killed is gone")
     for ended in (good, running):
         sandbox.kill_process(ended)  # a success, and what it was it stays
     assert listed(sandbox, good)["status"] == "completed"
@@ -352,7 +352,7 @@ def test_twenty_cells_at_once_all_run_and_leave_one_interpreter(own, account):
     code += "print({n}, os.getpid(), globals().get('shared'))"
     with ThreadPoolExecutor(20) as pool:
         calls = [pool.submit(clients[n % 3].run_code, code.replace("{n}", str(n))) for n in range(20)]
-        until(lambda: made.get_agent_metrics()["active_executions"] == 20, "all twenty run")
+        until(lambda: made.get_agent_metrics()["active_executions"] == 20, "all twenty run", timeout_s=40)
         made.commands.run("touch /tmp/gate")
         words = [call.result().stdout.split(maxsplit=2) for call in calls]
     assert [word[0] for word in words] == [str(n) for n in range(20)]

@@ -136,9 +136,9 @@ def test_a_killed_program_is_a_result(language, code, sandbox):
     ],
 )
 def test_the_end_of_time_is_a_result_with_what_was_printed(language, code, sandbox):
-    result = sandbox.run_code(code, language=language, timeout=1)
+    result = sandbox.run_code(code, language=language, timeout=3)
     assert (result.success, result.exit_code, result.stdout) == (False, 124, "begun\n")
-    assert "timed out after 1 seconds" in result.stderr
+    assert "timed out after 3 seconds" in result.stderr
 
 
 @pytest.mark.parametrize(

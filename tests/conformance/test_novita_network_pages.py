@@ -21,7 +21,7 @@ from network_examples import (
 )
 from python_versions import NOVITA, environment
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from python_versions import NOVITA, environment
 
 from atoll.testing.installation import Installation
 
-TIMEOUT_S = 240
+TIMEOUT_S = 480
 pytestmark = [pytest.mark.root, pytest.mark.timeout(2 * TIMEOUT_S)]
 
 PARTS = {

@@ -3,6 +3,7 @@
 import { readFile } from 'node:fs/promises';
 
 const STORE = '/etc/ssl/certs/ca-certificates.crt';
+const LISTENERS = "cat /proc/net/tcp /proc/net/tcp6 | grep -c ' 0A ' || true";
 const CURL = "curl -s -o /dev/null -w '%{url} %{http_code}\\n' --connect-timeout 3 --max-time 5";
 
 const [name, example, authorities, ...urls] = process.argv.slice(2);
@@ -15,8 +16,20 @@ Sandbox.create = async function (...options) {
   const sandbox = await create.apply(this, options);
   made.push(sandbox);
   await sandbox.commands.run(`echo '${trusted}' >> ${STORE}`, { user: 'root' });
+  sandbox.commands.run = patient(sandbox.commands.run.bind(sandbox.commands));
   return sandbox;
 };
+
+function patient(run) {
+  const listeners = async () => (await run(LISTENERS)).stdout;
+  return async (command, options = {}) => {
+    if (!options.background) return run(command, options);
+    const before = await listeners();
+    const handle = await run(command, options);
+    while ((await listeners()) === before);
+    return handle;
+  };
+}
 
 async function statuses(sandbox) {
   const words = urls.map((url) => `'${url}'`).join(' ');

@@ -2,7 +2,9 @@
 reach.
 
 Each new sandbox gets the authorities of the tests' servers into its trust store first, as a template of somebody with
-an authority of their own has them. The last line is JSON: for each sandbox, the status of each URL (0: no answer).
+an authority of their own has them. A program in its background is left time to listen: the edge waits two seconds for
+it, which a busy machine may need for its start alone. The last line is JSON: for each sandbox, the status of each URL
+(0: no answer).
 """
 
 import importlib
@@ -13,6 +15,7 @@ import sys
 from pathlib import Path
 
 STORE = "/etc/ssl/certs/ca-certificates.crt"
+LISTENERS = "cat /proc/net/tcp /proc/net/tcp6 | grep -c ' 0A ' || true"
 CURL = "curl -s -o /dev/null -w '%{url} %{http_code}\\n' --connect-timeout 3 --max-time 5"
 
 module, example, authorities, *urls = sys.argv[1:]
@@ -25,7 +28,19 @@ def prepared(*arguments, **options):
     sandbox = create(*arguments, **options)
     made.append(sandbox)
     sandbox.commands.run(f"echo {shlex.quote(Path(authorities).read_text())} >> {STORE}", user="root")
+    sandbox.commands.run = patient(sandbox.commands.run)
     return sandbox
+
+
+def patient(run):
+    def ran(command, background=False, **options):
+        before = background and run(LISTENERS).stdout
+        result = run(command, background=background, **options)
+        while background and run(LISTENERS).stdout == before:
+            pass
+        return result
+
+    return ran
 
 
 def statuses(sandbox):
