@@ -21,6 +21,7 @@ from .uses import Uses
 log = logging.getLogger(__name__)
 
 TICK_S = 1.0
+SHORTEST_S = 0.02
 AT_ONCE = 32
 BURY_AGAIN_AFTER_S = 30.0
 UNFINISHED_S = 120.0  # twice as long as a create may take
@@ -52,11 +53,20 @@ class Reaper:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
+            pause_s = TICK_S
             try:
                 await self.tick()
+                pause_s = await self.pause_s()
             except Exception:
                 log.exception("a tick of the reaper failed")
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(pause_s)
+
+    async def pause_s(self) -> float:
+        """Until the next end, or a tick's length: a sandbox ends when its time is over, not with the next tick."""
+        now = self._clock.now()
+        soon = await self._store.sandboxes.to_check(now + TICK_S, AT_ONCE)
+        looks = (clocks.next_check(row, self._uses.of(row.id), self._clocks, now) for row in soon)
+        return max(SHORTEST_S, min((TICK_S, *(at - now for at in looks if at is not None and at > now))))
 
     async def recompute(self) -> None:
         """The settings may have changed since the rows were written."""

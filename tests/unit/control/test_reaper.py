@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from atoll.control.reaper import TICK_S
 from atoll.control.uses import Report
 from atoll.core.clocks import HEARD_WITHIN_S
 from atoll.core.errors import Unavailable
@@ -51,6 +52,15 @@ async def test_a_timeout_kills_at_its_end_and_not_before(plane: Plane):
     assert not await alive(plane, box)
     assert await last_reason(plane) == "timeout"
     assert plane.services.routes.get(box) is None
+
+
+async def test_the_next_look_comes_with_the_next_end(plane: Plane):
+    await create(plane, timeout_s=600)
+    assert await plane.services.reaper.pause_s() == TICK_S
+    await pass_time(plane, 599.75)
+    assert await plane.services.reaper.pause_s() == pytest.approx(0.25)
+    await pass_time(plane, 0.25)
+    assert await plane.services.reaper.pause_s() == TICK_S
 
 
 async def test_use_does_not_put_off_a_timeout(plane: Plane):
