@@ -405,7 +405,7 @@ def test_figures_move_with_a_good_and_a_failing_program(own):
     assert moved("system", "memory", "used_bytes") > 50_000_000
     assert moved("system", "memory", "usage_percent") > 0
     assert moved("system", "disk", "usage_percent") > 0
-    assert -moved("system", "disk", "free_bytes") >= 40_000_000
+    assert -moved("system", "disk", "free_bytes") > 39_000_000
     assert moved("system", "cpu", "seconds") > 0
     assert moved("uptime_seconds") > 0
     assert (before["active_executions"], after["active_executions"]) == (0, 0)

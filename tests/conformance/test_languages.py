@@ -7,7 +7,7 @@ import json
 import hopx_ai
 import pytest
 
-from stack import Box
+from stack import Box, until
 
 pytestmark = pytest.mark.root
 
@@ -302,7 +302,8 @@ def test_python_finds_what_lies_where_it_runs(sandbox):
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_nothing_of_a_run_is_left_behind(language, sandbox):
     sandbox.run_code(BOTH_STREAMS[language], language=language)
-    assert sandbox.commands.run("ls -d /tmp/atoll-* 2>/dev/null | wc -l").stdout == "0\n"
+    left = "ls -d /tmp/atoll-* 2>/dev/null | wc -l"
+    until(lambda: sandbox.commands.run(left).stdout == "0\n", "what it ran in is removed")
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -319,5 +320,10 @@ def test_the_background_runs_the_same(language, sandbox):
     started = sandbox.run_code_background(BOTH_STREAMS[language], language=language)
     result = sandbox.commands.run(f"tail --pid {started['pid']} -f /dev/null; echo ended", timeout=30)
     assert result.stdout == "ended\n"
-    (found,) = [each for each in sandbox.list_processes() if each["process_id"] == started["process_id"]]
-    assert (found["status"], found["exit_code"], found["language"]) == ("completed", 0, language)
+
+    def found() -> dict:
+        (one,) = [each for each in sandbox.list_processes() if each["process_id"] == started["process_id"]]
+        return one
+
+    until(lambda: found()["status"] != "running", "its output has been read to the end")
+    assert found().items() >= {"status": "completed", "exit_code": 0, "language": language}.items()

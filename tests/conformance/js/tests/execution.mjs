@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createHmac } from 'node:crypto';
 import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
 import { test } from '../harness.mjs';
@@ -30,7 +31,7 @@ async function outside(t) {
 }
 
 async function until(condition) {
-  while (!(await condition()));
+  while (!(await condition())) await sleep(20);
 }
 
 async function background(sandbox, id) {
