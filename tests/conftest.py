@@ -22,8 +22,8 @@ SKIPS = {
     "long": (lambda config: not config.getoption("--long"), "takes long: run with --long"),
 }
 
-settings.register_profile("patient", suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")  # how fast a machine makes its examples is nothing that a test is about
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")  # how fast a machine makes and tries its examples is nothing that a test is about
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -91,9 +91,10 @@ def test_a_name_has_at_most_253_letters():
 
 
 def test_a_long_text_is_no_work():
-    started = time.perf_counter()
+    """Its normal form would be three seconds of it."""
+    started = time.process_time()
     assert normal("ü." * 500_000) is None
-    assert time.perf_counter() - started < 0.05
+    assert time.process_time() - started < 1.0
 
 
 PATTERNS = ("example.com", "*.example.com", "*.com", "*", "other.example")
