@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import h11
 import pytest
 
 from atoll.core.errors import PermissionDenied, Unavailable
@@ -17,6 +18,7 @@ from atoll.core.policy import Transform
 from atoll.core.secrets import new_placeholder
 from atoll.egress import mitm
 from atoll.egress.authority import Authority, make, now_utc
+from atoll.egress.http_side import EVENTS_PER_TURN, Side
 from atoll.egress.mitm import Carried, End, Visit
 from atoll.egress.streams import trusting as trusting_system
 
@@ -433,32 +435,37 @@ async def test_an_answer_without_length_that_was_cut_off_is_not_taken_for_whole_
         assert (await here.outcome()).end is End.FAILED
 
 
-async def test_a_body_of_chunks_of_one_byte_leaves_time_for_others(ours, public):
+async def test_a_body_of_chunks_of_one_byte_leaves_time_for_others(ours, public, monkeypatch):
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"0\r\n\r\n")
         writer.write(OK)
         await writer.drain()
         await reader.read()
 
-    longest, ends = 0.0, asyncio.Event()
+    passed = most = 0
+    say = Side.say
 
-    async def watch() -> None:
-        nonlocal longest
-        clock = asyncio.get_running_loop().time
-        while not ends.is_set():
-            before = clock()
+    def counted(side: Side, event: h11.Event) -> None:
+        nonlocal passed, most
+        passed += 1
+        most = max(most, passed)
+        say(side, event)
+
+    async def others() -> None:
+        nonlocal passed
+        while True:
+            passed = 0
             await asyncio.sleep(0)
-            longest = max(longest, clock() - before)
 
+    monkeypatch.setattr(Side, "say", counted)
     async with stand(ours, public, answer, tls=False) as here:
         reader, writer = await here.connect()
-        watching = asyncio.ensure_future(watch())
+        beside = asyncio.ensure_future(others())
         body = b"1\r\nx\r\n" * 50_000 + b"0\r\n\r\n"
         writer.write(request("POST / HTTP/1.1", "Transfer-Encoding: chunked", body=body))
         await reader.readuntil(b"ok")
-        ends.set()
-        await watching
-    assert longest < 0.2
+        beside.cancel()
+    assert 0 < most <= 2 * EVENTS_PER_TURN
 
 
 async def test_a_reader_that_stands_still_stops_the_sender(ours, public):

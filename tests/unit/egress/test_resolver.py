@@ -169,6 +169,14 @@ async def test_the_next_server_is_asked(first):
         assert [len(each.questions) for each in servers] == [1, 1]
 
 
+@pytest.fixture
+def patience(monkeypatch):
+    """Whoever waits for a server that does not answer waits for longer than a machine ever stands still."""
+    monkeypatch.setattr(module, "ANSWER_S", 50.0)
+    monkeypatch.setattr(module, "STAGGER_S", 10.0)
+
+
+@pytest.mark.usefixtures("patience")
 async def test_a_port_that_is_closed_costs_no_time():
     async with upstreams(good) as (resolver, _server):
         resolver.nameservers = ("127.0.0.9", "127.0.0.1")
@@ -186,12 +194,12 @@ async def test_a_server_that_kept_silent_is_asked_last_for_a_while():
 
 async def test_silence_everywhere_is_said_within_three_seconds(monkeypatch):
     assert module.ANSWER_S < 3.0
-    monkeypatch.setattr(module, "ANSWER_S", 0.28)
+    monkeypatch.setattr(module, "ANSWER_S", 2.0)
     async with upstreams(silent, silent) as (resolver, *servers):
         started = time.monotonic()
         with pytest.raises(Unavailable, match="no resolver answers"):
             await resolver.answer(A)
-        assert time.monotonic() - started < 1.0
+        assert time.monotonic() - started < 2 * module.ANSWER_S
         assert [len(each.questions) for each in servers] == [2, 2]
 
 
@@ -200,6 +208,7 @@ async def test_when_all_fail_their_failure_is_the_answer():
         assert (await resolver.answer(A)).rcode == 2
 
 
+@pytest.mark.usefixtures("patience")
 async def test_one_dead_server_set_holds_up_no_other():
     async with upstreams(silent, good) as (resolver, _, _alive):
         waiting = [asyncio.create_task(resolver.answer(Question(bytes([1, each]) + NAME, Type.A), ("127.0.0.1",)))
