@@ -180,7 +180,7 @@ def test_the_callers_own_preload_comes_first(tmp_path):
 
 async def test_the_time_limit_kills_the_group_and_what_left_it(agent):
     script = "setsid sleep 1000 & echo $!; sleep 1000 & echo $!; wait"
-    async with agent.stream("POST", "/processes", {"argv": ["bash", "-c", script], "timeout_s": 0.3}) as stream:
+    async with agent.stream("POST", "/processes", {"argv": ["bash", "-c", script], "timeout_s": 2}) as stream:
         await stream.next_json()
         children = (await stream.until(b"\n")).split()
         if len(children) < 2:
@@ -191,7 +191,8 @@ async def test_the_time_limit_kills_the_group_and_what_left_it(agent):
 
 
 async def test_a_double_forked_daemon_is_reached_by_its_mark(agent):
-    script = "(setsid sh -c 'echo $$; exec sleep 1000' &) ; exit 0"
+    os.mkfifo(agent.workdir / "said")  # what it says must be there before the end of the program
+    script = f"cd {agent.workdir}; (setsid sh -c 'echo $$; echo >said; exec sleep 1000' &) ; read x <said; exit 0"
     async with agent.stream("POST", "/processes", {"argv": ["bash", "-c", script]}) as stream:
         process_id = (await stream.next_json())["process"]["id"]
         pid = int(await stream.until(b"\n"))
@@ -478,7 +479,9 @@ async def test_a_program_is_preferred_as_the_oom_victim(agent):
 
 
 async def test_orphans_are_reaped(agent):
-    result = await agent.run("bash", "-c", "(sh -c 'echo $$; read x' <&0 &) ", stdin=True)
+    os.mkfifo(agent.workdir / "said")  # what it says must be there before the end of the program
+    script = f"cd {agent.workdir}; (sh -c 'echo $$; echo >said; read x' <&0 &) ; read x <said"
+    result = await agent.run("bash", "-c", script, stdin=True)
     pid = int(result.stdout)
     await gone(pid)
     await agent.run("true")
@@ -546,7 +549,7 @@ async def test_with_drain_nobody_waits_for_the_output_of_what_is_ended(agent, si
 
 
 async def test_with_drain_the_time_limit_ends_the_wait_too(agent):
-    body = {"argv": ["sh", "-c", "sleep 1000 & echo $!"], "drain": True, "timeout_s": 0.3}
+    body = {"argv": ["sh", "-c", "sleep 1000 & echo $!"], "drain": True, "timeout_s": 2}
     async with agent.stream("POST", "/processes", body) as stream:
         await stream.next_json()
         holder = int(await stream.until(b"\n"))

@@ -234,7 +234,7 @@ async def test_zygotes_of_which_nobody_was_born_do_not_age(scripted):
 
 
 async def test_a_replacement_that_fails_leaves_the_old_ones_and_is_tried_again_later(scripted):
-    script, generation = await scripted(Limits(births=1, retry_s=0.05))
+    script, generation = await scripted(Limits(births=1, retry_s=1.0))
     old = generation.agent
     script.failing = Unavailable("no memory")
     tries = []
@@ -302,7 +302,7 @@ def kept_dead() -> subprocess.Popen[bytes]:
 @pytest.mark.parametrize("keeps", [True, False])
 async def test_helpers_that_keep_a_sandbox_from_ending_are_ended_and_no_others(monkeypatch, scripted, keeps):
     monkeypatch.setattr(zygotes, "UNREAPED_S", 0.01)
-    monkeypatch.setattr(zygotes, "END_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(zygotes, "END_TIMEOUT_S", 5.0 if keeps else 0.1)
     monkeypatch.setattr(zygotes, "_is_in_namespace_below", lambda pid: True)
     _, generation = await scripted(Limits())
     group = generation._cgroup = Group(os.getpid() if keeps else zygotes.MAX_PID)

@@ -16,7 +16,7 @@ def test_it_is_interrupted_with_all_that_it_runs():
     code = (
         "import os, sys\n"
         "from atoll.agent.runner.kernel_process import KernelProcess\n"
-        "kernel = KernelProcess(['bash', '-c', 'echo; sleep 1000; echo'], dict(os.environ))\n"
+        "kernel = KernelProcess(['bash', '-c', 'sh -c \"echo; exec sleep 1000\"; echo'], dict(os.environ))\n"
         "sys.stdin.read(1)\n"
         "kernel.interrupt()\n"
         "print(kernel._process.wait())"
