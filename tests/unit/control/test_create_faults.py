@@ -41,8 +41,9 @@ def with_quota(plane: Plane, **quota: int) -> Plane:
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deadline, "ACT_S", 0.05)
-    monkeypatch.setattr(sandboxes, "UNDO_S", 0.05)
+    """And yet so patient that nothing but what hangs takes longer."""
+    monkeypatch.setattr(deadline, "ACT_S", 0.5)
+    monkeypatch.setattr(sandboxes, "UNDO_S", 0.5)
 
 
 def broken(*_: object) -> None:

@@ -20,19 +20,17 @@ from atoll.edge.main import DRAIN_S, serving
 
 
 def test_process_serves_and_ends_cleanly_on_sigterm(places) -> None:
-    """Also without a server: then its own page is all it has. The port is taken before only to know a free one."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    """Also without a server: then its own page is all it has."""
     code = (
         "import sys; from pathlib import Path; from atoll.core.settings import *; from atoll.edge.main import run; "
-        "data, home, port = sys.argv[1:]; run(EdgeSettings(Places(Path(data), Path(home)), '127.0.0.1', int(port)))"
+        "run(EdgeSettings(Places(*map(Path, sys.argv[1:])), '127.0.0.1', 0))"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", code, str(places.data), str(places.run), str(port)]
+    command = [sys.executable, "-c", code, str(places.data), str(places.run)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
     try:
-        assert any("listening on 127.0.0.1" in line for line in process.stderr)
-        with socket.create_connection(("127.0.0.1", port)) as connection:
+        said = next(line for line in process.stderr if "listening on 127.0.0.1:" in line)
+        with socket.create_connection(("127.0.0.1", int(said.rpartition(":")[2]))) as connection:
             connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert connection.recv(4096).startswith(b"HTTP/1.1 200 OK\r\n")
             process.send_signal(signal.SIGTERM)

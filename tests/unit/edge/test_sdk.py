@@ -277,12 +277,19 @@ async def test_async_client(sandbox: Any, real_agent: tuple[Path, Path]) -> None
     assert (await sandbox.get_metrics_snapshot())["uptime_seconds"] >= 0
 
 
-async def test_runs_at_the_same_time_do_not_wait_for_each_other(sandbox: Any) -> None:
-    slow = asyncio.create_task(sandbox.run_code("import time; time.sleep(5)", timeout_seconds=1))
+async def test_runs_at_the_same_time_do_not_wait_for_each_other(sandbox: Any, real_agent: tuple[Path, Path]) -> None:
+    go_on = real_agent[1] / "go-on"
+    code = f"import os, time\nwhile not os.path.exists('{go_on}'):\n    time.sleep(0.01)\nprint('went on')"
+    slow = asyncio.create_task(sandbox.run_code(code, timeout_seconds=30))
     quick = [await sandbox.run_code("print(1)") for _ in range(3)]
     assert not slow.done()
     assert [result.stdout for result in quick] == ["1\n"] * 3
-    assert (await slow).exit_code == 124
+    go_on.touch()
+    assert (await slow).stdout == "went on\n"
+
+
+async def test_a_run_that_takes_too_long_is_told(sandbox: Any) -> None:
+    assert (await sandbox.run_code("import time; time.sleep(60)", timeout_seconds=1)).exit_code == 124
 
 
 async def test_streamed_execution(sandbox: Any) -> None:
@@ -295,7 +302,7 @@ async def test_streamed_execution(sandbox: Any) -> None:
 async def test_streamed_execution_that_is_left_is_interrupted(sandbox: Any, real_agent: tuple[Path, Path]) -> None:
     _, workdir = real_agent
     code = (
-        "import time\nprint('go')\ntry:\n    time.sleep(30)\n"
+        "import time\ntry:\n    print('go')\n    time.sleep(30)\n"
         f"except KeyboardInterrupt:\n    open('{workdir}/left', 'w').close()\n    raise"
     )
     stream = sandbox.run_code_stream(code)

@@ -17,7 +17,7 @@ from atoll.sdk._core import sockets
 
 MESSAGES = 400
 MESSAGE = bytes(64 * 1024)
-HEARTBEAT_S = 0.2
+HEARTBEAT_S = 1.0
 PATIENT_PINGS = 10
 
 

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 import pytest
 
 from atoll.edge.agent_link import AgentGone
+from atoll.edge.e2b import watchers as watchers_module
 from atoll.edge.e2b.watchers import MAX_EVENTS, MAX_KEPT, MAX_WATCHERS, Watcher, Watchers
 from atoll.wire.connect import Code, ConnectError
 
@@ -43,7 +44,8 @@ async def test_a_watcher_hands_out_what_it_has_kept_once():
     assert await watcher.take() == []
 
 
-async def test_what_comes_a_moment_after_the_question_is_in_the_answer():
+async def test_what_comes_a_moment_after_the_question_is_in_the_answer(monkeypatch):
+    monkeypatch.setattr(watchers_module, "ON_ITS_WAY_S", 10.0)
     watcher, more = Watcher(), asyncio.Event()
 
     async def events():
@@ -55,6 +57,7 @@ async def test_what_comes_a_moment_after_the_question_is_in_the_answer():
     await watcher.begin(stream(), events())
     asyncio.get_running_loop().call_later(0.01, more.set)
     assert await watcher.take() == [{"name": "f"}]
+    monkeypatch.undo()
     assert await watcher.take() == []
     watcher.close()
 
