@@ -24,7 +24,7 @@ class Resolver:
         address = f"127.53.{os.getpid() >> 8 & 255}.{os.getpid() & 255 or 1}"
         self._socket.bind((address, 53))
         self._conf = directory / "resolv.conf"
-        self._conf.write_text(f"nameserver {address}\noptions timeout:2 attempts:1\n")
+        self._conf.write_text(f"nameserver {address}\noptions timeout:20 attempts:1\n")
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def __enter__(self) -> Resolver:
