@@ -119,7 +119,7 @@ async def test_the_time_limit_reaches_a_daemon_of_another_user(start_agent, plac
     prefix = ("setpriv", "--bounding-set=-sys_ptrace")
     root_agent = start_agent(prefix=prefix, switch_users=True, workdir=str(place), lineflush="/nonexistent")
     script = "(setsid sh -c 'echo $$; exec sleep 1000' &); sleep 1000"
-    spec = {"argv": ["bash", "-c", script], "user": "1000", "timeout_s": 0.3}
+    spec = {"argv": ["bash", "-c", script], "user": "1000", "timeout_s": 2}
     async with root_agent.stream("POST", "/processes", spec) as stream:
         await stream.next_json()
         fd = os.pidfd_open(int(await stream.until(b"\n")))

@@ -158,7 +158,7 @@ async def test_the_installations_own_authorities_count_for_a_proxy_without_one(e
 
 
 async def test_a_server_that_is_silent_or_says_something_else_is_no_proxy(monkeypatch):
-    monkeypatch.setattr(socks, "ANSWER_S", 0.2)
+    monkeypatch.setattr(socks, "ANSWER_S", 1.0)
     answers = {b"": "no answer in time", b"HTTP/1.1 400 Bad\r\n": "not speak SOCKS5", b"\x05\x00\x05\x00": "closed"}
     for answer, why in answers.items():
 
