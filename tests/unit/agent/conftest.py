@@ -221,7 +221,7 @@ class StartAgent:
         path = place / "agent.sock"
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             listener.bind(str(path))
-            listener.listen(64)
+            listener.listen(512)
             config = {"workdir": str(workdir), "lineflush": self._lineflush, **config}
             argv = ["--listen-fd", str(listener.fileno()), "--config", json.dumps(config)]
             kept = [listener.fileno()]

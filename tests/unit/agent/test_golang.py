@@ -106,6 +106,7 @@ def test_another_toolchain_gives_another_key(part, env, toolchain):
 
 
 def test_a_file_more_in_a_package_gives_another_key(env, toolchain):
+    os.utime(toolchain / "src/fmt", (0, 0))  # some kernels' time goes in steps of four milliseconds
     before = key_of(HELLO, env)
     (toolchain / "src/fmt/more.go").write_text("")
     assert key_of(HELLO, env) != before

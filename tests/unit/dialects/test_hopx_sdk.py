@@ -350,7 +350,7 @@ def test_a_client_over_its_rate_waits_as_it_is_told_and_goes_on(served: Served, 
     monkeypatch.setattr("time.sleep", wait)
     for _ in range(3):
         assert Sandbox.list(**access) == []
-    assert waited == [60, 60]
+    assert [50 < each <= 60 for each in waited] == [True, True]
 
 
 def test_a_client_that_may_not_wait_gets_a_rate_limit_error(served: Served):

@@ -55,8 +55,9 @@ async def test_a_call_over_the_limit_never_reaches_the_sandbox(limited, client, 
             assert (answer.status, answer.headers["X-RateLimit-Remaining"]) == (200, left)
     reached = len(agent.asked("GET", "/env"))
     async with client.session.get(client.url("/env"), headers=client.headers(None)) as answer:
-        assert (answer.status, answer.headers["Retry-After"]) == (429, "30")
+        assert answer.status == 429
+        assert 20 < int(answer.headers["Retry-After"]) <= 30, "half of the minute, but for what has passed"
         body = await answer.json()
     assert body["code"] == "TOO_MANY_REQUESTS"
-    assert body["details"]["retry_after_seconds"] == 30
+    assert 20 < body["details"]["retry_after_seconds"] <= 30
     assert len(agent.asked("GET", "/env")) == reached

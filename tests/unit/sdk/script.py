@@ -36,6 +36,11 @@ class Heard:
         return json.loads(self.raw) if self.raw else None
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128  # of the usual 5 the sixth at once is asked to come again after a second
+    daemon_threads = True
+
+
 class Script:
     """A loopback server. Answers are taken from `answers` in turn; then it answers `{}` with `otherwise`'s status."""
 
@@ -62,8 +67,7 @@ class Script:
             def log_message(self, *args: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
