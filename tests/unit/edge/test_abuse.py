@@ -15,6 +15,7 @@ from urllib.parse import urljoin
 import jwt
 import pytest
 
+import own_ports
 from atoll.agent.handlers import ports as handlers
 from atoll.agent.http_server import Counters, Request
 from atoll.agent.http_server import listen as agent_listen
@@ -63,7 +64,7 @@ async def inside(places, agent) -> AsyncIterator[Inside]:
     sock = socket.socket(socket.AF_UNIX)
     sock.bind(made.socket_path)
     listening = await agent_listen(sock, made.connect, Counters())  # type: ignore[arg-type]
-    program = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+    program = await asyncio.start_server(made.serve, sock=own_ports.bound())
     made.port = program.sockets[0].getsockname()[1]
     yield made
     made.may_connect.set()

@@ -26,6 +26,7 @@ from h2.events import (
 )
 from h2.settings import SettingCodes
 
+import own_ports
 from atoll.agent import ports
 from atoll.core.access import access_token
 from atoll.core.settings import EdgeSettings, TlsFiles
@@ -118,7 +119,7 @@ class Program:
 @pytest.fixture
 async def program() -> AsyncIterator[Program]:
     made = Program()
-    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(made.serve, sock=own_ports.bound())
     made.port = server.sockets[0].getsockname()[1]
     yield made
     server.close()
@@ -777,7 +778,7 @@ async def answer_well(server, reader, writer, conn) -> None:
 @pytest.fixture
 async def grpc_server() -> AsyncIterator[Server]:
     made = Server()
-    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(made.serve, sock=own_ports.bound())
     made.port = server.sockets[0].getsockname()[1]
     yield made
     server.close()

@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+import own_ports
 from atoll.agent.handlers import ports as handlers
 from atoll.agent.http_server import Counters, Request
 from atoll.agent.http_server import listen as agent_listen
@@ -126,7 +127,7 @@ async def program(inside: Inside) -> AsyncIterator[int]:
     app.router.add_route("*", "/{tail:.*}", whole)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.SockSite(runner, own_ports.bound()).start()
     try:
         yield runner.addresses[0][1]
     finally:
@@ -483,8 +484,7 @@ async def test_a_websocket_needs_a_credential(visitor, inside):
 
 
 async def test_a_closed_port_is_told_after_five_tries(visitor, kit):
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
+    with own_ports.bound() as unused:
         url = f"{visitor.origin}/s/{kit.SANDBOX}/{unused.getsockname()[1]}/"
         begun = asyncio.get_running_loop().time()
         async with visitor.session.get(url, headers=visitor.headers) as response:
@@ -493,8 +493,7 @@ async def test_a_closed_port_is_told_after_five_tries(visitor, kit):
 
 
 async def test_a_port_that_opens_meanwhile_is_reached(visitor, kit):
-    with socket.socket() as late:
-        late.bind(("127.0.0.1", 0))
+    with own_ports.bound() as late:
         url = f"{visitor.origin}/s/{kit.SANDBOX}/{late.getsockname()[1]}/"
 
         async def answer() -> None:
@@ -656,7 +655,7 @@ async def test_a_program_that_speaks_no_http_is_told(visitor, kit, said):
         writer.write(said)
         writer.close()
 
-    server = await asyncio.start_server(speak, "127.0.0.1", 0)
+    server = await asyncio.start_server(speak, sock=own_ports.bound())
     url = f"{visitor.origin}/s/{kit.SANDBOX}/{server.sockets[0].getsockname()[1]}/"
     async with visitor.session.get(url, headers=visitor.headers) as response:
         assert (response.status, (await response.json())["code"]) == (502, "BROKEN_ANSWER")
@@ -671,7 +670,7 @@ async def test_bytes_that_are_no_text_in_a_header_do_not_break_the_answer(visito
         )
         writer.close()
 
-    server = await asyncio.start_server(speak, "127.0.0.1", 0)
+    server = await asyncio.start_server(speak, sock=own_ports.bound())
     url = f"{visitor.origin}/s/{kit.SANDBOX}/{server.sockets[0].getsockname()[1]}/"
     assert await fetch(visitor, url) == (200, b"ok")
     server.close()

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+import own_ports
 from atoll.control.clock import SystemClock
 from atoll.control.tokens import TokenIssuer
 from atoll.core.settings import EdgeSettings
@@ -131,7 +132,7 @@ async def site(places, server, ports_socket, kit, monkeypatch) -> AsyncIterator[
     monkeypatch.setattr(gate, "LEASE_S", 3600.0)
     monkeypatch.setattr(errand, "time", clock)
     program = Program()
-    listening = await asyncio.start_server(program.serve, "127.0.0.1", 0)
+    listening = await asyncio.start_server(program.serve, sock=own_ports.bound())
     server.routes[kit.SANDBOX] = kit.route(kit.SANDBOX, ports_socket, inbound_auth="token")
     async with serving(EdgeSettings(places, "127.0.0.1", 0, domain=DOMAIN)) as edge:
         await edge.routes.ready.wait()

@@ -15,6 +15,7 @@ import aiohttp
 import jwt
 import pytest
 
+import own_ports
 from atoll.core.settings import EdgeSettings
 from atoll.edge.access_log import FLUSH_S
 from atoll.edge.certificates import Files, ensure
@@ -58,8 +59,8 @@ async def inside(agent, ports_socket, files) -> AsyncIterator[Inside]:
     made = Inside()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.cert, files.key)
-    plain = await asyncio.start_server(made.serve, "127.0.0.1", 0)
-    tls = await asyncio.start_server(made.serve, "127.0.0.1", 0, ssl=context)
+    plain = await asyncio.start_server(made.serve, sock=own_ports.bound())
+    tls = await asyncio.start_server(made.serve, sock=own_ports.bound(), ssl=context)
     made.port, made.tls_port = (each.sockets[0].getsockname()[1] for each in (plain, tls))
     yield made
     plain.close()

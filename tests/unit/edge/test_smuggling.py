@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import h11
 import pytest
 
+import own_ports
 from atoll.core.settings import EdgeSettings
 from atoll.edge.main import serving
 from fuzz.cuts import cut
@@ -122,7 +123,7 @@ class Site:
 @pytest.fixture
 async def site(places, server, kit, ports_socket) -> AsyncIterator[Site]:
     recorder = Recorder()
-    program = await asyncio.start_server(recorder.serve, "127.0.0.1", 0)
+    program = await asyncio.start_server(recorder.serve, sock=own_ports.bound())
     port = program.sockets[0].getsockname()[1]
 
     server.routes[kit.SANDBOX] = kit.route(kit.SANDBOX, ports_socket, inbound_auth="public")
