@@ -105,7 +105,8 @@ async def _stream(call: Call, method: ServerStream | ClientStream) -> web.Stream
             else:
                 message = await _only(messages)
                 every_s = keepalive_of(call.request.headers.get("Keepalive-Ping-Interval"))
-                async with sender.kept_alive(connect.message(method.keepalive), every_s):
+                alive = connect.message(method.keepalive)
+                async with sender.kept_alive(alive, every_s, may_be_first=False):  # clients want a start
                     await method.handle(call, message, sender.send)
     except (ConnectError, AgentError, TimeoutError) as error:
         return await sender.finish(connect.end(as_connect(error, call)))

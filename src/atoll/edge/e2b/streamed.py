@@ -44,18 +44,20 @@ class Streamed:
             await self._exchange.begin(self._response)
 
     @asynccontextmanager
-    async def kept_alive(self, message: bytes, every_s: float) -> AsyncIterator[None]:
-        task = asyncio.create_task(self._keep_alive(message, every_s))
+    async def kept_alive(self, message: bytes, every_s: float, *, may_be_first: bool) -> AsyncIterator[None]:
+        """`may_be_first`: the client takes the message for no answer yet."""
+        task = asyncio.create_task(self._keep_alive(message, every_s, may_be_first))
         try:
             yield
         finally:
             task.cancel()
 
-    async def _keep_alive(self, message: bytes, every_s: float) -> None:
+    async def _keep_alive(self, message: bytes, every_s: float, may_be_first: bool) -> None:
         while True:
             await asyncio.sleep(max(0.0, self._sent_at + every_s - time.monotonic()))
             if time.monotonic() - self._sent_at >= every_s:
-                if self._waiting:  # for the client, who has enough to read
+                silent = not (may_be_first or self._exchange.begun)
+                if silent or self._waiting:  # for the client, who has enough to read
                     self._sent_at = time.monotonic()
                     continue
                 with suppress(ConnectionError):  # who has left is noticed elsewhere

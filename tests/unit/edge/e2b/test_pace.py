@@ -88,12 +88,11 @@ async def test_a_stream_that_only_says_that_it_lives_is_not_taken_for_dead(gates
     alive = connect.message({"event": {"keepalive": {}}})
     begun = time.monotonic()
     async with envd.request("POST", "/process.Process/Start", data=LINE, headers=headers) as response:
-        said = b""
-        while said.count(alive) < 10:
-            said += await response.content.readany()
+        await response.content.readuntil(b"}}}")
+        for _ in range(10):
+            assert await response.content.readexactly(len(alive)) == alive
         gates[0].crowd.sweep(begun + SILENCE_S + 0.3)  # as seen from its beginning it has been silent for too long
-        while said.count(alive) < 12:
-            said += await response.content.readany()
+        assert await response.content.readexactly(len(alive)) == alive
         gates[0].crowd.sweep(time.monotonic() + SILENCE_S + 1)
         await asyncio.wait_for(agent.left.wait(), 5)
 

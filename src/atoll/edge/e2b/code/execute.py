@@ -33,7 +33,7 @@ async def execute(call: Call) -> web.StreamResponse:
         raise no_such_context(order.context_id)
     with call.turns.taken(call.route.id, order.context_id):
         stream = Streamed(call.exchange, CONTENT_TYPE)
-        async with stream.kept_alive(events.KEEPALIVE, KEEPALIVE_S):
+        async with stream.kept_alive(events.KEEPALIVE, KEEPALIVE_S, may_be_first=True):
             try:
                 await _run(call, order, stream)
             except AgentRefused as error:
