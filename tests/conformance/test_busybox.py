@@ -8,6 +8,8 @@ import pytest
 from hopx_ai import Sandbox
 from hopx_ai.errors import FileNotFoundError, FileOperationError
 
+from stack import until
+
 pytestmark = pytest.mark.root
 
 
@@ -71,9 +73,10 @@ async def test_changes_are_watched(sandbox):
 
 def test_processes_are_listed_and_killed(sandbox):
     started = sandbox.commands.run("sleep 600", background=True).stdout.rpartition(" ")[2]
-    assert any("sleep 600" in each["command"] for each in sandbox.list_system_processes())
+    until(lambda: any("sleep 600" in each["command"] for each in sandbox.list_system_processes()), "it is that program")
     sandbox.kill_process(started)
-    assert [each["status"] for each in sandbox.list_processes() if each["process_id"] == started] == ["killed"]
+    until(lambda: [each["status"] for each in sandbox.list_processes() if each["process_id"] == started] == ["killed"],
+          "its end")  # fmt: skip
 
 
 async def test_a_terminal(sandbox):
