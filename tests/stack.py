@@ -97,6 +97,13 @@ class Stack:
         return dict(json.loads((self.installation.places.run / "launcher" / f"{box.id}.json").read_text()))
 
 
+def content(path: Path) -> bytes:
+    """Nothing, if the file or the process is gone: others come and go meanwhile."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return path.read_bytes()
+    return b""
+
+
 def until(condition: Callable[[], object], what: str, timeout_s: float = 20) -> None:
     """For facts that the kernel or another process brings about and nobody announces."""
     deadline = time.monotonic() + timeout_s

@@ -270,7 +270,7 @@ def test_at_its_time_limit_a_background_run_ends_with_all_its_children(sandbox):
     until(lambda: listed(sandbox, started["process_id"])["status"] == "failed", "its time is over")
     found = listed(sandbox, started["process_id"])
     assert (found["exit_code"], found["stdout"], found["name"]) == (124, "begun\n", "hang")
-    assert 2.9 < found["duration"] < 20
+    assert 2.9 < found["duration"] < 7
     assert found["end_time"] > found["start_time"]
     assert isinstance(found["pid"], int)
     assert found["language"] == "python"
@@ -405,7 +405,7 @@ def test_figures_move_with_a_good_and_a_failing_program(own):
     assert moved("system", "memory", "used_bytes") > 50_000_000
     assert moved("system", "memory", "usage_percent") > 0
     assert moved("system", "disk", "usage_percent") > 0
-    assert -moved("system", "disk", "free_bytes") > 39_000_000
+    assert -moved("system", "disk", "free_bytes") >= 40_000_000
     assert moved("system", "cpu", "seconds") > 0
     assert moved("uptime_seconds") > 0
     assert (before["active_executions"], after["active_executions"]) == (0, 0)

@@ -205,7 +205,7 @@ for url in ('https://api.example.com/data', 'http://203.0.113.10/'):
         print('reached')
     except requests.ConnectionError:
         print('refused')
-print(time.monotonic() - before < 5)
+print(time.monotonic() - before < 2)
 """)
         assert result.stdout == "refused\nrefused\nTrue\n", result.stderr
         assert sandbox.run_code("print('code runs')").stdout == "code runs\n"

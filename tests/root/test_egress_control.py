@@ -16,7 +16,7 @@ import pytest
 from atoll.testing import internet as net
 from atoll.testing.installation import Installation, borrow_templates
 from reaching import ALL
-from stack import Box, Stack, templates_dir, until
+from stack import Box, Stack, content, templates_dir, until
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -138,18 +138,12 @@ def test_no_secret_is_in_clear_on_disk_or_in_an_answer(online: Stack) -> None:
         assert all(HEADER in answer for answer in answers)  # rules come back as they were given
         written = [path for place in ("server", "node/sandboxes", "egress") for path in (data / place).rglob("*")]
         written += list(online.installation.places.run.rglob("*"))
-        contents = b"".join(map(_read, written))
+        contents = b"".join(content(path) for path in written if path.is_file())
         assert box.id.encode() in contents
         assert SECRET.encode() not in contents
         assert HEADER.encode() not in contents
-        commands = b"".join(_read(path) for path in Path("/proc").glob("[0-9]*/cmdline"))
+        commands = b"".join(content(path) for path in Path("/proc").glob("[0-9]*/cmdline"))
         assert SECRET.encode() not in commands
-
-
-def _read(path: Path) -> bytes:
-    with contextlib.suppress(OSError):
-        return path.read_bytes()
-    return b""
 
 
 # ---- call-backs

@@ -124,7 +124,7 @@ def box(request) -> OfStand | OfAtoll:
 DENY = {"deny_out": ["0.0.0.0/0"]}
 NAMES = {"allow_out": ["example.com", "*.mydomain.com"], **DENY}
 RESOLVES, REFUSED = "NOERROR", "REFUSED"
-AT_ONCE_S = 1
+AT_ONCE_S = 0.5
 """What is asked of nobody; where nobody answers, the wait is longer."""
 TABLE = {
     "no rules": ({}, "api.example.com", RESOLVES),
@@ -160,7 +160,7 @@ def test_the_table_of_dns(box, internet, network, name, rcode):
     over_udp, over_tcp = both_ways(box, name)
     assert (over_udp.rcode, over_tcp.rcode) == (rcode, rcode)
     if rcode == REFUSED:
-        assert [asked for _, asked, _ in internet.queries[heard:] if asked.lower() == name.lower()] == []
+        assert internet.queries[heard:] == []
         assert max(over_udp.took_s, over_tcp.took_s) < AT_ONCE_S
     else:
         wanted = internet.zone.find(name.lower(), "A")[0]
@@ -326,7 +326,7 @@ def test_a_dead_upstream_is_an_error_in_time_and_delays_nobody_else(stand):
         assert not dead.done()
         found = dead.result()[0]
     assert found.rcode == "SERVFAIL"
-    assert found.took_s < 4, "who asks gives up after five seconds"
+    assert found.took_s < 3.0
 
 
 def test_the_operators_block_list_counts_within_a_second_of_its_change(stand):

@@ -231,7 +231,7 @@ async def test_bytes_of_a_connection_are_those_that_its_ends_wrote(watched, uplo
     assert (entry["verdict"], entry["rule"]) == ("allowed", f"allow_out: {SERVER}")
     assert (entry["protocol"], entry["address"], entry["port"]) == ("tcp", SERVER, 7001)
     assert (entry["name"], entry["name_from"]) == ("files.example.com", "dns")
-    assert 0 <= entry["duration_s"] < 5  # what the connection took, not how long the kernel remembers one (10 s)
+    assert 0 <= entry["duration_s"] < 1  # what the connection took, not how long the kernel remembered it
 
 
 async def test_bytes_are_right_without_tcp_timestamps(watched):

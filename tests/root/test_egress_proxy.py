@@ -29,8 +29,8 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 EXAMPLE, API = WEB["example.com"], WEB["api.example.com"]
 GET = b"GET /get HTTP/1.1\r\nHost: %s\r\n\r\n"
 AT_ONCE = 100
-CUT_S = 0.5
-"""What was cut before the answer is known to be within; nothing else would end such a connection before 10 s."""
+CUT_S = 0.05
+"""What was cut before the answer is known to be within."""
 ELSEWHERE = str(net.CROWD[200])
 """Where nobody of these tests ever gets."""
 DENIED = {"deny_out": ["0.0.0.0/0"]}
@@ -365,7 +365,7 @@ def test_a_dead_server_holds_up_nobody_else(stand):
             sock.sendall(GET % name.encode())
         begun = time.perf_counter()
         assert say(box, 80, GET % b"example.com") == "answered"
-        assert time.perf_counter() - begun < 3, "a connection to the dead is given up after ten seconds"
+        assert time.perf_counter() - begun < 1
 
 
 def test_a_name_that_is_nowhere_is_a_reset_and_said_to_have_failed(stand):

@@ -63,8 +63,6 @@ async def delays_ms(ws: aiohttp.ClientWebSocketResponse) -> list[float]:
 
 
 def assert_prompt(delays: list[float], p99_ms: float) -> None:
-    """What waits for the end, a second later, fails the median; a few that wait for a timer of a second the other one.
-    A processor that stands still for 300 ms holds up thirty lines."""
     ordered = sorted(delays)
     assert len(ordered) == LINES
     assert ordered[0] >= 0
@@ -72,7 +70,7 @@ def assert_prompt(delays: list[float], p99_ms: float) -> None:
     assert ordered[round(0.99 * LINES) - 1] < p99_ms, ordered
 
 
-BOUNDS = [pytest.param(750, id="anywhere"), pytest.param(10, id="quiet", marks=pytest.mark.long)]
+BOUNDS = [pytest.param(250, id="anywhere"), pytest.param(10, id="quiet", marks=pytest.mark.long)]
 
 
 @pytest.mark.parametrize("p99_ms", BOUNDS)

@@ -189,7 +189,7 @@ COULD_NOT_CONNECT = 7
 def test_there_is_no_way_out_and_it_is_refused_at_once(box):
     result = box.run("curl -s -m 5 http://192.0.2.1")
     assert result["exit_code"] == COULD_NOT_CONNECT, result
-    assert result["execution_time"] < 3, "what is dropped in silence takes all of the five seconds"
+    assert result["execution_time"] < 1
 
 
 def test_a_crash_starts_no_program_of_the_host(box):

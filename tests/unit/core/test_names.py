@@ -94,7 +94,7 @@ def test_a_long_text_is_no_work():
     """Its normal form would be three seconds of it."""
     started = time.process_time()
     assert normal("ü." * 500_000) is None
-    assert time.process_time() - started < 1.0
+    assert time.process_time() - started < 0.05
 
 
 PATTERNS = ("example.com", "*.example.com", "*.com", "*", "other.example")
