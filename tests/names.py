@@ -6,10 +6,11 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 import threading
 from pathlib import Path
 from types import TracebackType
+
+import leaving
 
 DOMAIN = "sandboxes.test"
 _ENTER = 'mount --bind "$1" /etc/resolv.conf && shift && exec "$@"'
@@ -71,8 +72,8 @@ class Resolver:
             text=True,
             timeout=180,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode == 0, f"{done.returncode}: {done.stdout}{done.stderr}"
         return done.stdout
 
     def python(self, code: str, **variables: str) -> str:
-        return self.run(sys.executable, "-c", code, **variables)
+        return self.run(*leaving.PYTHON, "-c", code, **variables)

@@ -10,7 +10,6 @@ import inspect
 import json
 import re
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ import e2b_online
 import javascript_versions
 import pytest
 
+import leaving
 from atoll.testing.installation import Installation
 from atoll.testing.internet import Internet
 from names import Resolver
@@ -78,9 +78,9 @@ class Page:
         self, place: Path, language: str, name: str, urls: tuple[str, ...], made: Installation, names: Resolver
     ) -> Said:
         """An example by its name, and what its sandboxes are asked afterwards."""
-        program = {"python": sys.executable, "javascript": javascript_versions.program("node")}[language]
+        program = {"python": leaving.PYTHON, "javascript": (javascript_versions.program("node"),)}[language]
         ending = ENDINGS[language]
-        words = [program, str(place / f"runner.{ending}"), self.imported[language]]
+        words = [*program, str(place / f"runner.{ending}"), self.imported[language]]
         words += [str(place / language / f"{name}.{ending}"), str(place / "authorities.pem"), *urls]
         output = names.run(*words, **self.variables, **e2b_online.by_domain(made, self.name.upper()))
         *lines, last = output.rstrip("\n").split("\n")

@@ -21,6 +21,7 @@ import compatibility
 import pytest
 from packaging.requirements import Requirement
 
+import leaving
 from atoll.testing.installation import Installation
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -161,7 +162,7 @@ def run(client: Client, version: str, place: Mapping[str, str], records: Path, b
     suite = ["-c", client.suite / "pytest.ini", "--rootdir", client.suite, "--durations=5"]
     options = shlex.split(os.environ.get(ARGUMENTS, ""))
     done = subprocess.run(
-        [*before, sys.executable, "-m", "pytest", *suite, *options, client.suite],
+        [*before, *leaving.PYTHON, "-m", "pytest", *suite, *options, client.suite],
         env=environ,
         cwd=client.suite,
         stdin=subprocess.DEVNULL,

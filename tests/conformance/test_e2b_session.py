@@ -8,12 +8,12 @@ error of the step. The edge's log says the same from the other side: each refusa
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+import leaving
 from names import DOMAIN, Resolver
 from stack import Stack, until
 
@@ -39,7 +39,7 @@ REFUSED = {
 
 
 def test_an_agents_session_of_fifty_steps_never_tries_anything_twice(named_stack: Stack, names: Resolver):
-    said = names.run(sys.executable, str(SESSION), **by_name(named_stack))
+    said = names.run(*leaving.PYTHON, str(SESSION), **by_name(named_stack))
     lines = [line.split() for line in said.splitlines()]
     sandbox_id = next(line[0] for line in lines if len(line) == 1)
     assert len(lines) - 1 >= STEPS
@@ -57,7 +57,7 @@ def test_a_hundred_streams_at_once_bring_every_byte_in_its_place(named_stack: St
     (edge,) = named_stack.installation.pids("edge")
     Path(f"/proc/{edge}/clear_refs").write_text("5")  # its peak begins anew
     before = peak_kib(edge)
-    streams, size, grown = map(int, names.run(sys.executable, str(STREAMS), **by_name(named_stack)).split())
+    streams, size, grown = map(int, names.run(*leaving.PYTHON, str(STREAMS), **by_name(named_stack)).split())
     assert streams == 100
     assert size > 2 * LARGEST_KIB * 1024
     assert grown < AGENT_KIB
