@@ -29,6 +29,19 @@ def test_a_bug_in_a_probe_is_a_failed_check_and_no_crash() -> None:
     assert probe._in_child(lambda: [][0]) == "IndexError('list index out of range')"
 
 
+def test_a_limit_that_stands_in_the_way_of_sandboxes_is_named_with_its_command(monkeypatch) -> None:
+    assert probe._limits().ok
+    monkeypatch.setattr(probe.host_limits.Limits, "open_files", 1 << 40)
+    monkeypatch.setattr(probe.host_limits.resource, "setrlimit", refuse)
+    check = probe._limits()
+    assert (check.ok, check.required) == (False, True)
+    assert check.detail.endswith(f": ulimit -Hn {1 << 40}")
+
+
+def refuse(*_: object) -> None:
+    raise ValueError("not allowed to raise maximum limit")
+
+
 def test_a_tool_that_is_missing_names_its_package() -> None:
     check = probe._tool("no-such-program", "some-package")
     assert (check.ok, check.required, check.fix) == (False, True, "apt-get install some-package")

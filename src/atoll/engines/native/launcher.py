@@ -14,7 +14,6 @@ import contextlib
 import json
 import logging
 import os
-import resource
 import signal
 from collections import defaultdict
 from collections.abc import Coroutine, Iterator
@@ -853,11 +852,6 @@ async def serve(
     await launcher.server.close()
 
 
-def raise_limits() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="atoll-launcher")
     parser.add_argument("--socket", type=Path, required=True)
@@ -870,7 +864,7 @@ def main() -> None:
     parser.add_argument("--egress-mbit", type=int, default=EgressLimits.mbit)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    raise_limits()
+    host_limits.set_own()
     host_limits.raise_quotas()
     os.umask(0o022)  # what is private lies below RUN, which is 0700
     sc.prctl(sc.PR_SET_DUMPABLE, 0)

@@ -21,7 +21,7 @@ from pathlib import Path
 from atoll.core.check import Check
 from atoll.core.limits import Limits
 
-from . import cgroup, disk, ids, privileges, probe_egress, seccomp, tree
+from . import cgroup, disk, host_limits, ids, privileges, probe_egress, seccomp, tree
 from . import syscalls as sc
 from .birth import enter_cgroups
 
@@ -62,7 +62,7 @@ def run_checks(data_dir: Path) -> list[Check]:
     if not checks[0].ok:
         return checks  # nothing below can be tried
     checks += [_namespace(name, flag) for name, flag in NAMESPACES.items()]
-    checks.append(_nested())
+    checks += [_nested(), _limits()]
     checks += [*_storage(data_dir), _cgroups(), _seccomp(), *(_tool(name, package) for name, package in TOOLS.items())]
     checks += _way_out()
     return [*checks, _memory(), _disk(data_dir), _kvm()]
@@ -101,6 +101,12 @@ def _nest() -> None:
     sc.unshare(sc.CLONE_NEWUSER)
     sc.unshare(sc.CLONE_NEWUTS)
     sc.sethostname("probe")
+
+
+def _limits() -> Check:
+    error = _in_child(host_limits.set_own)
+    fix = "raise it before Atoll starts (a service: LimitNOFILE=, LimitCORE=), or leave it CAP_SYS_RESOURCE"
+    return Check("own limits", error is None, error or "high enough", fix)
 
 
 def _cgroups() -> Check:
